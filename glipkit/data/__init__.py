@@ -1,0 +1,1 @@
+"""Fetching pictures and labels."""

@@ -1,0 +1,1 @@
+"""Running things: checkpoints, start-up, loops."""

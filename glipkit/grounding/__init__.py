@@ -1,0 +1,1 @@
+"""Words: captions, tokens, and the map between phrases and tokens. No pixels."""

@@ -1,0 +1,1 @@
+"""The paper: each class is a box in one of its figures."""

@@ -1,0 +1,1 @@
+"""Where words and pixels meet: the fused tower and its predictions."""

@@ -1,0 +1,1 @@
+"""Where a program runs: ranks, logs, seeds. Knows no vision."""

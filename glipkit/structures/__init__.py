@@ -1,0 +1,1 @@
+"""What flows between the packages: frozen dataclasses that check themselves on birth."""

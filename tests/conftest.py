@@ -1,0 +1,36 @@
+"""Fixtures every test may use: seeds, devices, the golden numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+GOLDEN = Path(__file__).parent / "golden" / "data"
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device an operator runs on; CUDA is left out where there is none."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device; this machine has none")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of reference numbers (see its README.md)."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real pictures with real labels; they are not part of the repository."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"needs the pictures of {SHARED_DATA}, which are not shipped")
+    return SHARED_DATA
