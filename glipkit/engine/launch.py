@@ -1,0 +1,100 @@
+"""Start-up that every tool shares: flags, device, ranks, logs."""
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from glipkit.runtime import distributed, logs
+
+logger = logging.getLogger(__name__)
+
+
+def base_parser(description: str, example: str) -> argparse.ArgumentParser:
+    """The flags that GLIP's users type for every tool (DESIGN 6).
+
+    Flags may stand anywhere; what is left over are `KEY VALUE` pairs. `--task_config` takes
+    several files, comma separated or globbed, by the shell or by us.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", required=True, help="YAML file of the model")
+    parser.add_argument(
+        "--task_config",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="YAML files of the tasks: several, comma separated, or a pattern in quotes",
+    )
+    parser.add_argument("--weight", help="checkpoint (.pth or .safetensors), before MODEL.WEIGHT")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu; default: a GPU where there is one")
+    # torch.distributed.launch passes it; ranks come from the environment.
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the files")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, and give back to the overrides what `--task_config` swallowed.
+
+    In `--task_config a.yaml b.yaml TEST.IMS_PER_BATCH 1` the last two words are an override.
+    """
+    args = parser.parse_intermixed_args(argv)
+    files = args.task_config
+    ends = [i for i, word in enumerate(files) if not word.endswith((".yaml", ".yml", ","))]
+    first = ends[0] if ends else len(files)
+    args.task_config, args.opts = files[:first], files[first:] + args.opts
+    return args
+
+
+def choose_device(flag: str | None, configured: str) -> torch.device:
+    """The device to run on.
+
+    Args:
+        flag: `--device`, taken at its word.
+        configured: MODEL.DEVICE. Published files say "cuda"; where there is none, the CPU serves.
+
+    Raises:
+        ValueError: `--device` asks for a GPU that is not there.
+    """
+    wanted = torch.device(flag or configured)
+    if wanted.type != "cuda":
+        return wanted
+    if torch.cuda.is_available():
+        index = distributed.local_rank() if wanted.index is None else wanted.index
+        if index < torch.cuda.device_count():
+            return torch.device("cuda", index)
+        raise ValueError(
+            f"device {wanted}: this machine has {torch.cuda.device_count()} GPUs, and GPU {index} "
+            "was asked for; start fewer processes or name another device"
+        )
+    if flag is not None:
+        raise ValueError(f"--device {flag}: this machine has no GPU; leave the flag out or say cpu")
+    logger.info("no GPU here: running on the CPU with %d threads", torch.get_num_threads())
+    return torch.device("cpu")
+
+
+@contextmanager
+def session(output_dir: Path, flag: str | None, configured: str) -> Iterator[torch.device]:
+    """Ranks and logs for the length of a run; yields the device of this rank.
+
+    Args:
+        output_dir: where log.txt goes; made when missing.
+        flag: `--device`.
+        configured: MODEL.DEVICE.
+    """
+    logs.configure(output_dir)
+    device = choose_device(flag, configured)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.initialize(device)
+    try:
+        yield device
+    finally:
+        distributed.shutdown()
