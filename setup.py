@@ -1,8 +1,8 @@
 """Builds the operators of csrc/ on LibTorch's stable ABI; the only place that knows compilers.
 
-Two shared libraries: glipkit/_C_cpu.abi3.so always, glipkit/_C_cuda.abi3.so when nvcc is there. They
-hold no Python code (torch.ops.load_library opens them), so one build serves every Python >= 3.10 and
-every torch >= 2.10. Everything else about the package is in pyproject.toml.
+Two shared libraries: glipkit/_C_cpu.abi3.so always, glipkit/_C_cuda.abi3.so when nvcc is there.
+They hold no Python code (torch.ops.load_library opens them), so one build serves every Python from
+3.10 and every torch from 2.10 on. Everything else about the package is in pyproject.toml.
 
 Environment:
     GLIPKIT_CUDA=0         leave the CUDA operators out
@@ -17,6 +17,7 @@ import importlib.util
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -57,10 +58,12 @@ def torch_cuda() -> str | None:
 
 
 def cxx() -> str | None:
+    """The C++ compiler, if there is one."""
     return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 
 
 def nvcc() -> str | None:
+    """The CUDA compiler, if there is one."""
     return os.environ.get("NVCC") or shutil.which("nvcc")
 
 
@@ -77,7 +80,7 @@ def want_cuda() -> bool:
 
 
 def architecture_flags(architectures: str) -> list[str]:
-    """nvcc's flags for a list such as "8.0;9.0+PTX"."""
+    """The flags nvcc takes for a list such as "8.0;9.0+PTX"."""
     flags = []
     for name in re.split(r"[;,\s]+", architectures.strip()):
         match = re.fullmatch(r"(\d+)\.(\d[af]?)(\+PTX)?", name)
@@ -94,10 +97,10 @@ def architecture_flags(architectures: str) -> list[str]:
 
 def cuda_folder(compiler: str) -> Path:
     """The toolkit nvcc belongs to. nvcc on PATH may be a wrapper elsewhere, so nvcc is asked."""
-    lines = subprocess.run(
+    told = subprocess.run(
         [compiler, "--dryrun", "x.cu"], capture_output=True, text=True, check=True
-    ).stderr
-    top = re.search(r"^#\$ TOP=(.+)$", lines, re.MULTILINE)
+    )
+    top = re.search(r"^#\$ TOP=(.+)$", told.stderr, re.MULTILINE)
     if not top:
         raise SystemExit(f"{compiler} --dryrun does not tell where its toolkit is; set $NVCC")
     return Path(top[1].strip()).resolve()
@@ -105,8 +108,8 @@ def cuda_folder(compiler: str) -> Path:
 
 def check_cuda_version(compiler: str) -> None:
     """Two majors of the CUDA runtime in one process do not go together."""
-    text = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    version = re.search(r"release (\d+)\.(\d+)", text)
+    told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
+    version = re.search(r"release (\d+)\.(\d+)", told.stdout)
     if version and version[1] != torch_cuda().split(".")[0]:
         raise SystemExit(
             f"{compiler} is CUDA {version[1]}.{version[2]}, but torch was built with CUDA "
@@ -115,34 +118,35 @@ def check_cuda_version(compiler: str) -> None:
         )
 
 
-def toolchain(cuda: bool) -> dict[str, str]:
-    """The variables of the ninja file: compilers and flags."""
-    folder = torch_folder()
-    if folder is None:
-        raise SystemExit("building glipkit's operators needs torch >= 2.10: pip install torch")
-    includes = [f"-isystem {folder / 'include'}", f"-I{CSRC}"]
-    libraries = [f"-L{folder / 'lib'}", "-Wl,--as-needed", "-ltorch_cpu", "-lc10"]
-    variables = {
-        "cxx": cxx(),
-        "cxx_flags": " ".join(CXX_FLAGS + includes),
-        "cpu_libraries": " ".join(libraries),
+def cpu_toolchain(torch: Path) -> dict[str, list[str]]:
+    """The compiler, its flags and the libraries to link, for csrc/cpu."""
+    return {
+        "cxx": [cxx()],
+        "cxx_flags": [*CXX_FLAGS, "-isystem", f"{torch / 'include'}", f"-I{CSRC}"],
+        "cpu_libraries": [f"-L{torch / 'lib'}", "-Wl,--as-needed", "-ltorch_cpu", "-lc10"],
     }
-    if cuda:
-        compiler, wheel = nvcc(), folder.parent / "nvidia" / f"cu{torch_cuda().split('.')[0]}"
-        check_cuda_version(compiler)
-        toolkit = cuda_folder(compiler)
-        # Headers of cuBLAS and its kin, should the toolkit lack them, are in torch's own wheels.
-        cuda_includes = [*includes, *(f"-isystem {p / 'include'}" for p in (toolkit, wheel))]
-        architectures = os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_ARCHITECTURES
-        print(f"glipkit: CUDA operators for {architectures} with {toolkit}", flush=True)
-        variables |= {
-            "nvcc": compiler,
-            "nvcc_flags": " ".join(NVCC_FLAGS + architecture_flags(architectures) + cuda_includes),
-            "cuda_libraries": " ".join(
-                [*libraries, "-ltorch_cuda", f"-L{toolkit / 'lib64'}", f"-L{wheel / 'lib'}", "-lcudart"]
-            ),
-        }
-    return variables
+
+
+def cuda_toolchain(torch: Path) -> dict[str, list[str]]:
+    """The same for csrc/cuda."""
+    compiler = nvcc()
+    check_cuda_version(compiler)
+    toolkit = cuda_folder(compiler)
+    # Headers of cuBLAS and its kin, should the toolkit lack them, are in torch's own wheels.
+    wheel = torch.parent / "nvidia" / f"cu{torch_cuda().split('.')[0]}"
+    architectures = os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_ARCHITECTURES
+    print(f"glipkit: CUDA operators for {architectures} with {toolkit}", flush=True)
+    flags = [*NVCC_FLAGS, *architecture_flags(architectures), f"-I{CSRC}"]
+    for folder in (torch, toolkit, wheel):
+        flags += ["-isystem", f"{folder / 'include'}"]
+    libraries = [f"-L{folder}" for folder in (torch / "lib", toolkit / "lib64", wheel / "lib")]
+    libraries += ["-Wl,--as-needed", "-ltorch_cpu", "-ltorch_cuda", "-lc10", "-lcudart"]
+    return {"nvcc": [compiler], "nvcc_flags": flags, "cuda_libraries": libraries}
+
+
+def in_ninja(path: Path) -> str:
+    """A path as a ninja file spells it."""
+    return re.sub(r"([$ :])", r"$\1", str(path))
 
 
 RULES = """\
@@ -165,11 +169,12 @@ class BuildOperators(build_ext):
     """Compiles with ninja: in parallel, and only what changed."""
 
     def build_extensions(self) -> None:
+        """Build both libraries and put them where setuptools wants them."""
         folder = ROOT / "build" / "operators"  # pip's build_temp is new each time: nothing reused
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "lock", "w") as lock:  # two builds of one checkout take turns
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (folder / "build.ninja").write_text(self._ninja_file(folder))
+            (folder / "build.ninja").write_text(self._ninja_file())
             self._run_ninja(folder)
             for extension in self.extensions:
                 target = Path(self.get_ext_fullpath(extension.name))
@@ -179,14 +184,19 @@ class BuildOperators(build_ext):
     def _library(self, extension: Extension) -> str:
         return extension.name.rpartition(".")[2] + ".so"
 
-    def _ninja_file(self, folder: Path) -> str:
+    def _ninja_file(self) -> str:
+        torch = torch_folder()
+        if torch is None:
+            raise SystemExit("building glipkit's operators needs torch >= 2.10: pip install torch")
         kinds = {e.name.rpartition("_")[2]: e for e in self.extensions}  # "cpu", "cuda"
-        lines = [f"{name} = {value}" for name, value in toolchain("cuda" in kinds).items()] + [RULES]
+        variables = cpu_toolchain(torch) | (cuda_toolchain(torch) if "cuda" in kinds else {})
+        lines = [f"{k} = {shlex.join(v).replace('$', '$$')}" for k, v in variables.items()]
+        lines.append(RULES)
         for kind, extension in kinds.items():
             objects = []
             for source in extension.sources:
                 objects.append(str(Path(source).with_suffix(".o")))
-                lines.append(f"build {objects[-1]}: compile_{kind} {ROOT / source}")
+                lines.append(f"build {objects[-1]}: compile_{kind} {in_ninja(ROOT / source)}")
                 lines.append(f"  extra = {' '.join(EXTRA_FLAGS.get(source, []))}")
             lines.append(f"build {self._library(extension)}: link_{kind} {' '.join(objects)}")
         return "\n".join(lines) + "\n"
@@ -200,7 +210,7 @@ class BuildOperators(build_ext):
 
 
 class Develop(Command):
-    """`setup.py develop`: pip, without isolation, so that the torch installed here is built against."""
+    """`setup.py develop`: pip without isolation: isolated, it would not see the torch installed."""
 
     user_options = []  # noqa: RUF012 - distutils insists on a list
 
@@ -211,11 +221,13 @@ class Develop(Command):
         """Nothing to choose."""
 
     def run(self) -> None:
+        """Install this checkout so that edits take effect at once."""
         pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
         subprocess.run([*pip, "-e", str(ROOT)], check=True)
 
 
 def extensions() -> list[Extension]:
+    """What to build here: nothing without a C++ compiler, glipkit has plain PyTorch forms."""
     if not cxx():
         print("glipkit: no C++ compiler; installing without compiled operators", file=sys.stderr)
         return []

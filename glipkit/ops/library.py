@@ -1,13 +1,11 @@
 """Finds and loads the compiled operators, once, when glipkit.ops is imported."""
 
-import logging
+import functools
 import os
 import warnings
 from pathlib import Path
 
 import torch
-
-logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parents[1]
 BUILD_COMMAND = "pip install --no-build-isolation -e ."
@@ -20,58 +18,53 @@ def loaded() -> bool:
 
 
 def libraries() -> tuple[Path, ...]:
-    """The shared libraries that were loaded: the CPU one, then the CUDA one where torch has CUDA."""
+    """The shared libraries in use: the CPU one, then the CUDA one where torch has CUDA."""
     return _LOADED
 
 
-def has_kernel(operator: str, device_type: str) -> bool:
-    """Whether a compiled kernel of an operator is registered for a type of device.
+def use_compiled(device_type: str) -> bool:
+    """Whether a call with tensors on such a device goes to the compiled operator.
+
+    Else it goes to the plain PyTorch form of the same numbers; a warning tells so, once a device.
 
     Args:
-        operator: its name, such as "nms".
-        device_type: as in torch, "cpu" or "cuda".
+        device_type: as in torch: "cpu", "cuda", ...
     """
-    name = f"glipkit::{operator}"
-    return loaded() and torch._C._dispatch_has_kernel_for_dispatch_key(name, device_type.upper())
+    if not _LOADED:
+        return False  # told when glipkit.ops was imported
+    if device_type in _DEVICES:
+        return True
+    _warn_slow(device_type)
+    return False
 
 
-def use_compiled(operator: str, device_type: str) -> bool:
-    """Whether a call should go to the compiled kernel, or to the plain PyTorch form.
-
-    Args:
-        operator: its name, such as "nms".
-        device_type: the type of the device the arguments are on.
-
-    Raises:
-        RuntimeError: the operators are built, but not for this device.
-    """
-    if not loaded():
-        return False
-    if device_type == "cuda" and not has_kernel(operator, "cuda"):
-        raise RuntimeError(
-            f"glipkit's {operator} got CUDA tensors, but its operators were built for the CPU only; "
-            f"with nvcc on PATH (or FORCE_CUDA=1) run: {BUILD_COMMAND}\n"
-            "or set GLIPKIT_OPS=reference for the slower plain PyTorch form"
-        )
-    return True
+@functools.cache
+def _warn_slow(device_type: str) -> None:
+    advice = "; with nvcc on PATH run: " + BUILD_COMMAND if device_type == "cuda" else ""
+    warnings.warn(
+        f"glipkit's operators are not built for {device_type}; the plain PyTorch forms are used, "
+        f"which give the same numbers more slowly{advice}",
+        stacklevel=4,
+    )
 
 
 def _load(folder: Path) -> tuple[Path, ...]:
-    """Load what `folder` holds, see GLIPKIT_OPS; tell once when it is nothing."""
+    """Load the libraries in `folder`; warn when there is none. GLIPKIT_OPS=reference: none."""
     choice = os.environ.get("GLIPKIT_OPS", "compiled")
     if choice not in CHOICES:
         raise ValueError(f"GLIPKIT_OPS is {choice!r}; known: {', '.join(CHOICES)}")
     if choice == "reference":
         return ()
-    names = ["_C_cpu"] + (["_C_cuda"] if torch.version.cuda else [])
-    paths = [path for name in names for path in sorted(folder.glob(f"{name}.*so"))]
-    if not any(path.name.startswith("_C_cpu") for path in paths):
+    paths = sorted(folder.glob("_C_cpu.*so"))
+    if not paths:
         warnings.warn(
-            "glipkit's compiled operators are not built; the plain PyTorch forms are used, which give "
-            f"the same numbers more slowly. In a checkout of glipkit run: {BUILD_COMMAND}",
+            "glipkit's compiled operators are not built; the plain PyTorch forms are used, which "
+            f"give the same numbers more slowly. In a checkout of glipkit run: {BUILD_COMMAND}",
             stacklevel=2,
         )
         return ()
+    if torch.version.cuda:
+        paths += sorted(folder.glob("_C_cuda.*so"))
     for path in paths:
         _load_one(path)
     return tuple(paths)
@@ -82,10 +75,13 @@ def _load_one(path: Path) -> None:
         torch.ops.load_library(path)
     except OSError as error:
         raise ImportError(
-            f"glipkit's operators at {path} do not load into torch {torch.__version__}: {error}\n"
-            f"Build them anew: {BUILD_COMMAND}\n"
+            f"{path} does not load into torch {torch.__version__}: {error}\n"
+            f"Build glipkit's operators anew: {BUILD_COMMAND}\n"
             "or set GLIPKIT_OPS=reference for the slower plain PyTorch forms"
         ) from error
 
 
 _LOADED = _load(FOLDER)
+_DEVICES = frozenset(
+    ["cpu", "meta"] + ["cuda"] * any(path.name.startswith("_C_cuda") for path in _LOADED)
+)
