@@ -1,0 +1,130 @@
+"""cfg -> test sets: the parts list of everything that is fetched."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yacs.config import CfgNode
+
+from glipkit.data.catalog import DatasetSpec, find_dataset
+from glipkit.data.datasets.coco import load_coco
+from glipkit.data.test_set import TestSet
+from glipkit.data.transforms import TestTransform
+from glipkit.grounding.captions import class_prompts
+from glipkit.grounding.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+def build_test_sets(cfg: CfgNode, tokenizer: Tokenizer) -> list[TestSet]:
+    """The datasets of DATASETS.TEST, each with its prompts.
+
+    Raises:
+        ValueError: DATASETS.TEST is empty, a name is unknown, a dataset is of a kind that cannot
+            be judged, or an annotation file is broken.
+        FileNotFoundError: an annotation file or an image folder is not there.
+    """
+    if not cfg.DATASETS.TEST:
+        raise ValueError("DATASETS.TEST names no dataset; name at least one, e.g. ('val',)")
+    specs = [
+        find_dataset(
+            name, registered=cfg.DATASETS.REGISTER, suffix=cfg.DATASETS.TEST_DATASETNAME_SUFFIX
+        )
+        for name in cfg.DATASETS.TEST
+    ]
+    for spec in specs:  # before the first of them is loaded
+        _check_kind(spec)
+        spec.check_files()
+    return [_build_test_set(cfg, spec, tokenizer) for spec in specs]
+
+
+def build_test_transform(cfg: CfgNode) -> TestTransform:
+    """What INPUT.* says about test pictures."""
+    return TestTransform(
+        min_size=cfg.INPUT.MIN_SIZE_TEST,
+        max_size=cfg.INPUT.MAX_SIZE_TEST,
+        mean=tuple(cfg.INPUT.PIXEL_MEAN),
+        std=tuple(cfg.INPUT.PIXEL_STD),
+        pixel_format=cfg.INPUT.FORMAT.lower() or ("bgr255" if cfg.INPUT.TO_BGR255 else "rgb"),
+    )
+
+
+def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
+    override = None
+    if cfg.DATASETS.USE_OVERRIDE_CATEGORY:
+        override = _json_list(cfg.DATASETS.OVERRIDE_CATEGORY, "DATASETS.OVERRIDE_CATEGORY")
+    dataset = load_coco(spec, override_categories=override)
+    if cfg.TEST.SUBSET > 0:
+        dataset = dataset.first(cfg.TEST.SUBSET)
+
+    max_tokens = cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN
+    prompts = class_prompts(
+        [category.name for category in dataset.categories],
+        tokenizer,
+        chunk_size=cfg.TEST.CHUNKED_EVALUATION,
+        max_tokens=max_tokens,
+        separator=cfg.DATASETS.SEPARATION_TOKENS,
+        caption_prompts=_caption_prompts(cfg, len(dataset.categories)),
+    )
+    logger.info(
+        "%s: %d images, %d categories, %d %s",
+        dataset.name,
+        len(dataset),
+        len(dataset.categories),
+        len(prompts),
+        "prompt" if len(prompts) == 1 else "prompts",
+    )
+    return TestSet(
+        dataset=dataset,
+        prompts=tuple(tokenizer(prompt, max_tokens=max_tokens) for prompt in prompts),
+        captions=tuple(prompt.caption for prompt in prompts),
+        category_ids=tuple(category.category_id for category in dataset.categories),
+        transform=build_test_transform(cfg),
+        divisor=cfg.DATALOADER.SIZE_DIVISIBILITY,
+    )
+
+
+def _check_kind(spec: DatasetSpec) -> None:
+    reasons = {
+        "lvis": "is labelled like LVIS (not exhaustively) and needs LVIS AP",
+        "grounding": "consists of captions with boxes and needs phrase recall",
+    }
+    if spec.kind in reasons:
+        raise ValueError(
+            f"dataset {spec.name!r} {reasons[spec.kind]}, which this version of glipkit does not "
+            "compute; COCO AP would mislead. To have it all the same, name the file in "
+            'DATASETS.REGISTER with kind: "coco"'
+        )
+
+
+def _caption_prompts(cfg: CfgNode, num_categories: int) -> Sequence[Mapping[str, str]] | None:
+    if not cfg.DATASETS.USE_CAPTION_PROMPT or not cfg.DATASETS.CAPTION_PROMPT:
+        return None
+    prompts = _json_list(cfg.DATASETS.CAPTION_PROMPT, "DATASETS.CAPTION_PROMPT")
+    for entry in prompts:
+        if not {"prefix", "name", "suffix"} <= entry.keys():
+            raise ValueError(
+                "DATASETS.CAPTION_PROMPT needs prefix, name and suffix in each entry, got "
+                f"{dict(entry)}"
+            )
+    if len(prompts) != num_categories:
+        raise ValueError(
+            "DATASETS.CAPTION_PROMPT needs one entry for each category, by ascending id: "
+            f"{len(prompts)} entries for {num_categories} categories"
+        )
+    return prompts
+
+
+def _json_list(value: Any, key: str) -> Sequence[Mapping[str, Any]] | None:
+    """A list of objects, which GLIP's files write as JSON text inside the YAML."""
+    if value in (None, "", "None"):
+        return None
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"{key} is not valid JSON: {error}; got {value!r}") from None
+    if not isinstance(value, (list, tuple)) or not all(isinstance(x, Mapping) for x in value):
+        raise ValueError(f"{key} must be a list of objects, got {value!r}")
+    return value

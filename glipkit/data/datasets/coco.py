@@ -1,0 +1,135 @@
+"""A dataset in COCO format: pictures, classes and boxes, checked and explained."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from glipkit.data.catalog import DatasetSpec
+from glipkit.data.datasets.box_faults import UNUSABLE, box_fault
+from glipkit.data.datasets.coco_file import Category, ImageRecord, read_coco_file
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CocoDetection:
+    """Pictures with boxes of listed classes. Phrase i of its prompts is `categories[i]`."""
+
+    name: str
+    ann_file: Path
+    digest: str  # SHA-256 of the annotation file
+    img_dir: Path
+    images: tuple[ImageRecord, ...]  # in the file's order
+    categories: tuple[Category, ...]  # by id, ascending
+    annotations: tuple[dict[str, Any], ...]  # of `images`, as in the file
+    has_labels: bool  # False: pictures only, nothing to judge against
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def path(self, index: int) -> Path:
+        """Where picture `index` lies."""
+        return self.img_dir / self.images[index].file_name
+
+    def first(self, count: int) -> "CocoDetection":
+        """The same dataset cut to its first `count` pictures (TEST.SUBSET)."""
+        images = self.images[:count]
+        ids = {image.image_id for image in images}
+        annotations = tuple(each for each in self.annotations if each["image_id"] in ids)
+        return replace(self, images=images, annotations=annotations)
+
+    def ground_truth(self) -> list[dict[str, Any]]:
+        """Annotations that a detection can match, numbered from 1.
+
+        Boxes with NaN, negative or no size are left out (the log says how many when the dataset is
+        loaded); boxes that reach over the edge stay. Numbering anew makes ids unique and spares
+        pycocotools the id 0, which it takes for "not matched".
+        """
+        sizes = {image.image_id: image.size for image in self.images}
+        usable = [
+            each
+            for each in self.annotations
+            if box_fault(each["bbox"], sizes[each["image_id"]]) not in UNUSABLE
+        ]
+        return [{**each, "id": number} for number, each in enumerate(usable, start=1)]
+
+
+def load_coco(
+    spec: DatasetSpec, *, override_categories: Sequence[Mapping[str, Any]] | None = None
+) -> CocoDetection:
+    """Load a dataset and say in the log what is odd about it.
+
+    Args:
+        spec: where it lies.
+        override_categories: DATASETS.OVERRIDE_CATEGORY, names that replace the file's:
+            `{"id": 1, "name": "penguin"}`, one for each category of the file, by ascending id.
+
+    Raises:
+        FileNotFoundError: the annotation file or the image folder is not there.
+        ValueError: the file is not usable (see `read_coco_file`), or the overriding categories
+            are not those of the file.
+    """
+    spec.check_files()
+    file = read_coco_file(spec.ann_file)
+    categories = file.categories
+    if override_categories is not None:
+        categories = _overridden(categories, override_categories, spec)
+    _report(spec, file.faults, len(file.annotations), categories)
+    return CocoDetection(
+        name=spec.name,
+        ann_file=spec.ann_file,
+        digest=file.digest,
+        img_dir=spec.img_dir,
+        images=file.images,
+        categories=categories,
+        annotations=file.annotations,
+        has_labels=file.has_labels,
+    )
+
+
+def _overridden(
+    categories: tuple[Category, ...], override: Sequence[Mapping[str, Any]], spec: DatasetSpec
+) -> tuple[Category, ...]:
+    for entry in override:
+        if "id" not in entry or not str(entry.get("name", "")).strip():
+            raise ValueError(
+                "DATASETS.OVERRIDE_CATEGORY needs an id and a name in each entry, got "
+                f"{dict(entry)}"
+            )
+    ids = [category.category_id for category in categories]
+    given = [entry["id"] for entry in override]
+    if given != ids:
+        raise ValueError(
+            "DATASETS.OVERRIDE_CATEGORY must name every category of the file once, by ascending "
+            f"id: {spec.ann_file} has the ids {ids}, the override has {given}"
+        )
+    return tuple(Category(entry["id"], str(entry["name"])) for entry in override)
+
+
+def _report(
+    spec: DatasetSpec,
+    faults: Mapping[str, int],
+    num_annotations: int,
+    categories: Sequence[Category],
+) -> None:
+    if faults:
+        rows = "\n".join(
+            f"  {count:>7}  {fault}{_consequence(fault)}" for fault, count in faults.items()
+        )
+        logger.warning(
+            "%s: of %d annotations in %s\n%s", spec.name, num_annotations, spec.ann_file, rows
+        )
+    names = [category.name for category in categories]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        logger.warning(
+            "%s: several categories share a name, no prompt can tell them apart: %s",
+            spec.name,
+            ", ".join(repeated),
+        )
+
+
+def _consequence(fault: str) -> str:
+    return " (left out of the ground truth)" if fault in UNUSABLE else ""

@@ -1,0 +1,222 @@
+"""A COCO-format json file, read with suspicion."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glipkit.data.datasets.box_faults import box_fault
+
+_SHOWN = 5  # offenders that an error message names
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One picture that the file knows."""
+
+    image_id: int
+    file_name: str  # relative to the image folder
+    size: tuple[int, int]  # (height, width) in pixels, as the file claims
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One class."""
+
+    category_id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CocoFile:
+    """A checked annotation file: ids are unique and refer to something, boxes have four numbers."""
+
+    path: Path
+    digest: str  # SHA-256 of the file, in hex
+    images: tuple[ImageRecord, ...]
+    categories: tuple[Category, ...]  # by id, ascending
+    annotations: tuple[dict[str, Any], ...]  # as in the file
+    faults: dict[str, int]  # what is wrong with how many annotations
+    has_labels: bool  # False: the file lists pictures only, as for COCO's test set
+
+
+def read_coco_file(path: Path) -> CocoFile:
+    """Read and check an annotation file.
+
+    Broken boxes are counted in `faults` and kept in `annotations`: what to do with them is for
+    the user of the file to decide. Annotations of pictures that the file does not list are
+    counted and left out.
+
+    Raises:
+        ValueError: the file is not JSON, not COCO-shaped, uses an id twice for different pictures
+            or categories, or labels boxes with categories that it does not list.
+    """
+    raw = path.read_bytes()
+    try:
+        content = json.loads(raw)
+    except ValueError as error:  # also what is not UTF-8
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    _check_shape(path, content)
+    images = tuple(_image_record(path, entry) for entry in content["images"])
+    _check_unique(path, "image ids", (image.image_id for image in images))
+    categories = _categories(path, content["categories"])
+    known = {category.category_id for category in categories}
+    annotations, faults = _annotations(path, content.get("annotations", []), images, known)
+    categories = _without_group(content["categories"], categories, annotations)
+    return CocoFile(
+        path=path,
+        digest=hashlib.sha256(raw).hexdigest(),
+        images=images,
+        categories=categories,
+        annotations=annotations,
+        faults=faults,
+        has_labels="annotations" in content,
+    )
+
+
+def _check_shape(path: Path, content: Any) -> None:
+    expected = '{"images": [...], "annotations": [...], "categories": [...]}'
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} is not a COCO annotation file: expected {expected}, got a "
+            f"{type(content).__name__}"
+        )
+    for key in ("images", "annotations", "categories"):
+        if key == "annotations" and key not in content:
+            continue  # a test set whose labels are secret
+        entries = content.get(key)
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(
+                f"{path} is not a COCO annotation file: expected {expected}, but {key!r} is "
+                f"{'missing' if key not in content else 'not a list of objects'} "
+                f"(keys found: {', '.join(map(str, content)) or 'none'})"
+            )
+    for key in ("images", "categories"):
+        if not content[key]:
+            raise ValueError(f"{path} lists no {key}; there is nothing to look for")
+
+
+def _image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
+    name = entry.get("file_name")
+    if not name and isinstance(entry.get("coco_url"), str):
+        name = "/".join(entry["coco_url"].split("/")[-2:])  # LVIS: ".../val2017/000000000139.jpg"
+    sizes = (entry.get("height"), entry.get("width"))
+    if (
+        not _is_integer(entry.get("id"))
+        or not (isinstance(name, str) and name)
+        or not all(_is_number(side) and side > 0 and side == int(side) for side in sizes)
+    ):
+        raise ValueError(
+            f"{path}: an image needs an integer id, a file_name, and a positive integer height "
+            f"and width, got {_shown(entry)}"
+        )
+    return ImageRecord(entry["id"], name, (int(sizes[0]), int(sizes[1])))
+
+
+def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> tuple[Category, ...]:
+    for entry in entries:
+        name = entry.get("name")
+        if not _is_integer(entry.get("id")) or not (isinstance(name, str) and name.strip()):
+            raise ValueError(
+                f"{path}: a category needs an integer id and a name that is not empty, got "
+                f"{_shown(entry)}"
+            )
+    _check_unique(path, "category ids", (entry["id"] for entry in entries))
+    return tuple(
+        sorted(
+            (Category(entry["id"], entry["name"]) for entry in entries),
+            key=lambda category: category.category_id,
+        )
+    )
+
+
+def _annotations(
+    path: Path,
+    entries: Sequence[dict[str, Any]],
+    images: Sequence[ImageRecord],
+    known_categories: set[int],
+) -> tuple[tuple[dict[str, Any], ...], dict[str, int]]:
+    sizes = {image.image_id: image.size for image in images}
+    kept, unknown, faults, ids = [], [], Counter(), Counter()
+    for entry in entries:
+        box = entry.get("bbox")
+        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+            raise ValueError(
+                f"{path}: an annotation needs a bbox of four numbers [x, y, width, height] in "
+                f"pixels, got {_shown(entry)}"
+            )
+        ids[_hashable(entry.get("id"))] += 1
+        if _hashable(entry.get("category_id")) not in known_categories:
+            unknown.append(entry)
+        elif _hashable(entry.get("image_id")) not in sizes:
+            faults["belong to no picture of the file"] += 1
+        else:
+            kept.append(entry)
+            fault = box_fault(box, sizes[entry["image_id"]])
+            faults.update([fault] if fault else [])
+    if unknown:
+        names = [f"{e.get('category_id')!r} (annotation {e.get('id')!r})" for e in unknown]
+        raise ValueError(
+            f"{path}: {len(unknown)} of {len(entries)} annotations have a category_id that the "
+            f"file's categories do not list: {_first(names)}; listed: "
+            f"{_first(sorted(known_categories))}"
+        )
+    repeated = sum(count - 1 for count in ids.values() if count > 1)
+    if repeated:
+        faults["have an id that another one has (numbered anew)"] = repeated
+    return tuple(kept), dict(faults)
+
+
+def _without_group(
+    entries: Sequence[dict[str, Any]],
+    categories: tuple[Category, ...],
+    annotations: Sequence[dict[str, Any]],
+) -> tuple[Category, ...]:
+    """Leave out the category 0 that is no class: a background, or Roboflow's group name.
+
+    Roboflow writes the name of the whole collection as category 0, above all others, and never
+    gives it a box.
+    """
+    groups = {entry.get("supercategory") for entry in entries if entry["id"] != 0}
+    has_boxes = any(annotation["category_id"] == 0 for annotation in annotations)
+    return tuple(
+        category
+        for category in categories
+        if category.category_id != 0
+        or has_boxes
+        or not (category.name in groups or category.name.strip("_").lower() == "background")
+    )
+
+
+def _check_unique(path: Path, what: str, ids: Iterable[Hashable]) -> None:
+    repeated = [each for each, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{path}: {what} must be unique, but {len(repeated)} occur more than once: "
+            f"{_first(repeated)}"
+        )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _hashable(value: Any) -> Hashable:
+    return value if isinstance(value, Hashable) else repr(value)
+
+
+def _first(items: Sequence[Any]) -> str:
+    more = f", ... ({len(items)} in all)" if len(items) > _SHOWN else ""
+    return ", ".join(map(str, items[:_SHOWN])) + more
+
+
+def _shown(entry: dict[str, Any]) -> str:
+    text = json.dumps(entry, default=str)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,105 @@
+"""A picture file of any kind becomes 8-bit RGB, or an error that names the file."""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Refused from the header alone, before anything is decoded: 178,956,970 pixels are 512 MiB of
+# RGB, Pillow's own limit against decompression bombs.
+MAX_PIXELS = 178_956_970
+
+# What Pillow's decoders raise on damaged files. OSError covers missing, foreign and truncated ones.
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used: where it is, and why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)  # both, so that it survives the trip out of a worker
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> Image.Image:
+    """Read a picture as 8-bit RGB.
+
+    Grayscale, palette and CMYK pictures are converted; transparency is dropped, as the published
+    code does; 16-bit values keep their upper 8 bits.
+
+    Orientation: COCO counts the pixels of the file and the published code ignores EXIF, so boxes
+    decide. When the file's own size is the expected one, it is taken as it is. When only its
+    EXIF-turned size is, it is turned. Without an expectation it is turned as a viewer would.
+
+    Args:
+        path: the file.
+        expected_size: (height, width) that the annotations claim; None when nothing is claimed.
+
+    Raises:
+        ImageError: the file is missing, damaged, no picture, larger than MAX_PIXELS, of a kind
+            without a fixed range (floating point), or has another size than the annotations claim.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
+            warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
+            with Image.open(path) as image:
+                _check_size(image, path)
+                image.load()
+                image = _oriented(image, expected_size, path)
+                return _to_rgb(image, path)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(path, "no such file") from None
+    except Image.DecompressionBombError:
+        raise ImageError(path, f"more than the {MAX_PIXELS:,} pixels that are allowed") from None
+    except _DECODER_ERRORS as error:
+        raise ImageError(path, f"cannot be read as a picture: {error}") from error
+
+
+def _check_size(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            path, f"{height}x{width} is more than the {MAX_PIXELS:,} pixels that are allowed"
+        )
+
+
+def _oriented(image: Image.Image, expected_size: tuple[int, int] | None, path: Path) -> Image.Image:
+    found = (image.height, image.width)
+    if found == expected_size:
+        return image
+    turned = ImageOps.exif_transpose(image)
+    if expected_size in (None, (turned.height, turned.width)):
+        return turned
+    height, width = expected_size
+    raise ImageError(
+        path,
+        f"the annotations say {height}x{width} (height x width), the file has "
+        f"{found[0]}x{found[1]}; its boxes cannot fit",
+    )
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode.startswith("I"):  # I;16, I;16B, I;16L: unsigned 16 bits; I: 32 bits, signed
+        return _from_deep(image, path).convert("RGB")
+    if image.mode == "F":
+        raise ImageError(path, "floating point pixels have no agreed range; store 8 or 16 bits")
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image, path: Path) -> Image.Image:
+    """Grayscale of 8 bits from one of 16, which Pillow itself would clip at 255."""
+    values = np.asarray(image).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ImageError(path, f"values from {low} to {high}; at most 16 bits are understood")
+    return Image.fromarray((values >> 8).astype(np.uint8))

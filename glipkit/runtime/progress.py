@@ -1,0 +1,29 @@
+"""How far a long walk over pictures has come."""
+
+import sys
+
+from tqdm import tqdm
+
+from glipkit.runtime.distributed import is_main, world_size
+
+
+def image_progress(total: int, label: str) -> tqdm:
+    """A bar with images per second on rank 0, silent elsewhere; use it as a context manager.
+
+    With several processes it counts rank 0's own share. Where stderr is a file, a line is
+    written every half minute instead of several a second.
+
+    Args:
+        total: images that this process will walk over.
+        label: what stands before the bar.
+    """
+    if world_size() > 1:
+        label = f"{label} (rank 0 of {world_size()})"
+    return tqdm(
+        total=total,
+        desc=label,
+        unit=" images",
+        disable=not is_main(),
+        mininterval=0.2 if sys.stderr.isatty() else 30.0,
+        dynamic_ncols=True,
+    )
