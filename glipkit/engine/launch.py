@@ -89,12 +89,9 @@ def session(output_dir: Path, flag: str | None, configured: str) -> Iterator[tor
         flag: `--device`.
         configured: MODEL.DEVICE.
     """
-    logs.configure(output_dir)
-    device = choose_device(flag, configured)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    distributed.initialize(device)
+    distributed.init()
     try:
-        yield device
+        logs.setup_logging(output_dir)
+        yield choose_device(flag, configured)
     finally:
         distributed.shutdown()

@@ -1,0 +1,52 @@
+"""Words on a command line end up where GLIP's users expect them."""
+
+import pytest
+import torch
+
+from glipkit.engine import launch
+
+
+def parsed(*words: str):
+    return launch.parse(launch.base_parser("a tool", "python tool.py"), ["--config-file", *words])
+
+
+def test_overrides_may_follow_the_task_files() -> None:
+    args = parsed("m.yaml", "--task_config", "a.yaml", "b.yaml", "TEST.SUBSET", "-1")
+    assert args.task_config == ["a.yaml", "b.yaml"]
+    assert args.opts == ["TEST.SUBSET", "-1"]
+
+
+def test_flags_may_stand_between_overrides() -> None:
+    args = parsed("m.yaml", "A.B", "1", "--weight", "w.pth", "C.D", "(2, 3)")
+    assert args.weight == "w.pth"
+    assert args.opts == ["A.B", "1", "C.D", "(2, 3)"]
+
+
+def test_commas_and_patterns_stay_whole() -> None:
+    args = parsed("m.yaml", "--task_config", "a.yaml,b.yaml", "configs/*.yaml", "--device", "cpu")
+    assert args.task_config == ["a.yaml,b.yaml", "configs/*.yaml"]
+    assert args.opts == []
+
+
+@pytest.mark.parametrize("spelling", ["--local_rank=1", "--local-rank=1"])
+def test_old_launchers_may_pass_their_rank(spelling: str) -> None:
+    assert parsed("m.yaml", spelling).config_file == "m.yaml"
+
+
+def test_cpu_serves_where_the_files_say_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert launch.choose_device(None, "cuda") == torch.device("cpu")
+
+
+def test_a_gpu_asked_for_by_flag_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--device cuda: this machine has no GPU"):
+        launch.choose_device("cuda", "cpu")
+
+
+def test_a_gpu_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert launch.choose_device("cuda:1", "cpu") == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="has 2 GPUs, and GPU 7"):
+        launch.choose_device("cuda:7", "cpu")
