@@ -1,0 +1,128 @@
+"""The text encoder, and the one door to transformers' BertModel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from glipkit.modeling.language.features import TextFeatures
+
+# Known without a file or a network: the published GLIP's text encoder. BertConfig's defaults are
+# the architecture of this very model.
+_KNOWN = {"bert-base-uncased": BertConfig}
+_FOLDERS = (Path(), Path("MODEL"))
+
+
+def bert_architecture(model_type: str) -> BertConfig:
+    """The numbers that describe a BERT.
+
+    Args:
+        model_type: `bert-base-uncased`, or a folder that holds a `config.json`, as it stands or
+            under `MODEL/`. Such a folder wins over a known name.
+
+    Raises:
+        FileNotFoundError: there is neither such a name nor such a folder.
+        ValueError: the folder describes something other than a BERT.
+    """
+    for root in _FOLDERS:
+        if (root / model_type / "config.json").is_file():
+            return _read_architecture(root / model_type)
+    if model_type in _KNOWN:
+        return _KNOWN[model_type]()
+    raise FileNotFoundError(
+        f"no text encoder {model_type!r}: known are {', '.join(_KNOWN)}; for another, put its "
+        f"config.json into {Path(model_type)}/ or {Path('MODEL') / model_type}/"
+    )
+
+
+def _read_architecture(folder: Path) -> BertConfig:
+    settings, _ = BertConfig.get_config_dict(folder)
+    if settings.get("model_type") != "bert":
+        raise ValueError(
+            f"{folder / 'config.json'} describes a {settings.get('model_type')!r} model; the text "
+            "encoder is a 'bert'"
+        )
+    return BertConfig.from_dict(settings)
+
+
+class BertEncoder(nn.Module):
+    """Words as vectors that have read their caption.
+
+    Args:
+        architecture: of the BERT; see `bert_architecture`.
+        averaged_layers: how many last layers `embedded` averages. The mean is divided by this
+            number once more, as published (BEHAVIOUR 4); the published models use 1.
+        unseen_token_ids: tokens that are masked like padding wherever they stand. Published models
+            mask none; `MASK_SPECIAL` masks [PAD], [CLS] and [SEP] (BEHAVIOUR 16).
+
+    Raises:
+        ValueError: `averaged_layers` is not between 1 and the layers of the BERT.
+    """
+
+    def __init__(
+        self,
+        architecture: BertConfig,
+        *,
+        averaged_layers: int = 1,
+        unseen_token_ids: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        if not 1 <= averaged_layers <= architecture.num_hidden_layers:
+            raise ValueError(
+                f"averaged_layers must be between 1 and the {architecture.num_hidden_layers} "
+                f"layers of the text encoder, got {averaged_layers}"
+            )
+        self.averaged_layers = averaged_layers
+        self.unseen_token_ids = tuple(unseen_token_ids)
+        self.bert = BertModel(architecture, add_pooling_layer=False)
+
+    @property
+    def width(self) -> int:
+        """D, the channels of a token."""
+        return self.bert.config.hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest caption that can be read, in tokens."""
+        return self.bert.config.max_position_embeddings
+
+    def forward(self, token_ids: Tensor, token_mask: Tensor) -> TextFeatures:
+        """Encode captions.
+
+        Args:
+            token_ids: (B, T) int64.
+            token_mask: (B, T) bool, False on padding.
+
+        Returns:
+            `hidden`, the last layer, also on padding; `embedded`, zero on padding; the mask, in
+            which `unseen_token_ids` count as padding. All of D = `width` channels.
+
+        Raises:
+            ValueError: the shapes differ, or T exceeds `max_tokens`.
+        """
+        if token_ids.dim() != 2 or token_ids.shape != token_mask.shape:
+            raise ValueError(
+                f"token_ids and token_mask must both have shape (B, T), got "
+                f"{tuple(token_ids.shape)} and {tuple(token_mask.shape)}"
+            )
+        if token_ids.shape[1] > self.max_tokens:
+            raise ValueError(
+                f"a caption of {token_ids.shape[1]} tokens does not fit the text encoder, which "
+                f"reads {self.max_tokens}; split it into several prompts"
+            )
+        mask = token_mask.bool()
+        if self.unseen_token_ids:
+            mask = mask & ~torch.isin(token_ids, token_ids.new_tensor(self.unseen_token_ids))
+        answer = self.bert(
+            input_ids=token_ids,
+            attention_mask=mask.long(),
+            output_hidden_states=self.averaged_layers > 1,
+        )
+        hidden = answer.last_hidden_state
+        embedded = hidden
+        if self.averaged_layers > 1:
+            last = torch.stack(answer.hidden_states[-self.averaged_layers :])
+            embedded = last.mean(dim=0) / self.averaged_layers
+        return TextFeatures(hidden=hidden, embedded=embedded * mask[:, :, None], mask=mask)
