@@ -3,16 +3,16 @@
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 
-// A failed check reaches Python as a RuntimeError that holds just these words. (STD_TORCH_CHECK puts
-// the source file of the build machine in front of them.)
-#define GLIPKIT_CHECK(condition, ...)                                              \
-  do {                                                                             \
+// A failed check reaches Python as a RuntimeError of just these words. (STD_TORCH_CHECK would put
+// function, file and line of the build machine in front of them.)
+#define GLIPKIT_CHECK(condition, ...)                                            \
+  do {                                                                           \
     if (!(condition)) throw std::runtime_error(::glipkit::message(__VA_ARGS__)); \
   } while (false)
 
@@ -34,15 +34,38 @@ inline std::string shape(const torch::stable::Tensor& tensor) {
   return text.str();
 }
 
-inline void check_boxes(const torch::stable::Tensor& boxes) {
-  GLIPKIT_CHECK(boxes.dim() == 2 && boxes.size(1) == 4, "boxes must have shape (N, 4), got ",
-                shape(boxes));
+inline void check_same_device(const torch::stable::Tensor& tensor, const char* name,
+                              const torch::stable::Tensor& other, const char* other_name) {
+  GLIPKIT_CHECK(
+      tensor.is_cuda() == other.is_cuda() && tensor.get_device_index() == other.get_device_index(),
+      name, " must be on the same device as ", other_name);
+}
+
+inline void check_float(const torch::stable::Tensor& tensor, const char* name) {
+  using torch::headeronly::ScalarType;
+  const ScalarType type = tensor.scalar_type();
+  GLIPKIT_CHECK(type == ScalarType::Float || type == ScalarType::Double, name,
+                " must be float32 or float64, got ", torch::headeronly::toString(type));
 }
 
 inline void check_one_per_box(const torch::stable::Tensor& values, const char* name,
                               const torch::stable::Tensor& boxes) {
   GLIPKIT_CHECK(values.dim() == 1 && values.size(0) == boxes.size(0), name, " must have shape (",
                 boxes.size(0), ",), got ", shape(values));
+  check_same_device(values, name, boxes, "boxes");
+}
+
+inline void check_nms_arguments(const torch::stable::Tensor& boxes,
+                                const torch::stable::Tensor& scores,
+                                const torch::stable::Tensor& groups) {
+  GLIPKIT_CHECK(boxes.dim() == 2 && boxes.size(1) == 4, "boxes must have shape (N, 4), got ",
+                shape(boxes));
+  check_one_per_box(scores, "scores", boxes);
+  check_one_per_box(groups, "groups", boxes);
+  check_float(boxes, "boxes");
+  check_float(scores, "scores");
+  GLIPKIT_CHECK(groups.scalar_type() == torch::headeronly::ScalarType::Long,
+                "groups must be int64, got ", torch::headeronly::toString(groups.scalar_type()));
 }
 
 }  // namespace glipkit
