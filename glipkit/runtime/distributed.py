@@ -18,14 +18,15 @@ def init(*, local_rank: int | None = None, patience: timedelta = PATIENCE) -> No
     """Join the process group that torchrun's environment describes, if it describes one.
 
     `torchrun` and `python -m torch.distributed.launch` both set RANK, WORLD_SIZE and the
-    master's address. gloo carries CPU tensors and Python objects; nccl is added where CUDA is.
+    master's address. gloo carries CPU tensors and Python objects; nccl is added where every
+    process of this machine can have a GPU of its own.
 
     Args:
         local_rank: what an old launcher passed as --local_rank; used when LOCAL_RANK is not set.
         patience: how long one rank waits for another before it gives up.
 
     Raises:
-        ValueError: the environment describes a group only in part, or names a GPU that is not here.
+        ValueError: the environment describes a group only in part.
     """
     if local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(local_rank))
@@ -38,14 +39,9 @@ def init(*, local_rank: int | None = None, patience: timedelta = PATIENCE) -> No
             "start several processes with torchrun --nproc_per_node=N"
         )
     backend = "gloo"
-    if torch.cuda.is_available():
-        index, count = _integer("LOCAL_RANK", 0), torch.cuda.device_count()
-        if index >= count:
-            raise ValueError(
-                f"local rank {index} wants its own GPU, but this machine has {count}; "
-                f"start at most {count} processes here, or hide the GPUs (CUDA_VISIBLE_DEVICES=)"
-            )
-        torch.cuda.set_device(index)
+    processes_here = _integer("LOCAL_WORLD_SIZE", _integer("WORLD_SIZE", 1))
+    if torch.cuda.is_available() and torch.cuda.device_count() >= processes_here:
+        torch.cuda.set_device(_integer("LOCAL_RANK", 0))
         backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, timeout=patience)
 

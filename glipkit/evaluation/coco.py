@@ -1,0 +1,120 @@
+"""COCO average precision, computed by pycocotools."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from glipkit.data.datasets.coco import CocoDetection
+from glipkit.evaluation.coco_results import to_coco_results
+from glipkit.evaluation.evaluator import ClassFigure, Judgement
+from glipkit.structures.detections import Detections
+
+logger = logging.getLogger(__name__)
+
+# The familiar twelve, in pycocotools' order.
+METRICS = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+
+
+class CocoEvaluator:
+    """Judges boxes against a COCO-format dataset.
+
+    A picture without detections counts: its boxes are missed. The numbers that are judged are
+    those of `predictions()`, so whoever runs pycocotools on the written file finds the same AP.
+    """
+
+    def __init__(self, dataset: CocoDetection, category_ids: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.category_ids = tuple(category_ids)  # phrase id -> category id
+        self._known = {image.image_id for image in dataset.images}
+        self._results: dict[int, list[dict[str, Any]]] = {}
+
+    def process(self, image_id: int, detections: Detections) -> None:
+        """Take the detections of one picture, in its original pixels.
+
+        Raises:
+            ValueError: the dataset has no such picture, it was taken already, or the detections
+                are not finite or answer a phrase that was not asked.
+        """
+        if image_id not in self._known:
+            raise ValueError(f"{self.dataset.name} has no image with the id {image_id!r}")
+        if image_id in self._results:
+            raise ValueError(f"image {image_id} was judged already")
+        self._results[image_id] = to_coco_results(image_id, detections, self.category_ids)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """COCO results (image_id, category_id, bbox, score), by the dataset's order of pictures."""
+        return [
+            result
+            for image in self.dataset.images
+            for result in self._results.get(image.image_id, ())
+        ]
+
+    def evaluate(self) -> Judgement:
+        """The twelve COCO figures and AP per class; None for figures without ground truth."""
+        truth = self.dataset.ground_truth()
+        if not truth:
+            logger.warning(
+                "%s has no boxes to judge against: AP is n/a. Predictions are written all the same",
+                self.dataset.name,
+            )
+        judge = COCOeval(self._coco(truth), self._coco(self._as_annotations()), iouType="bbox")
+        judge.params.imgIds = [image.image_id for image in self.dataset.images]
+        judge.params.catIds = [category.category_id for category in self.dataset.categories]
+        table = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()):  # its timings say nothing here
+            judge.evaluate()
+            judge.accumulate()
+        with contextlib.redirect_stdout(table):
+            judge.summarize()
+        return Judgement(
+            metrics={name: _figure(value) for name, value in zip(METRICS, judge.stats)},
+            per_class=self._per_class(judge),
+            table=table.getvalue().rstrip(),
+        )
+
+    def _per_class(self, judge: COCOeval) -> tuple[ClassFigure, ...]:
+        # precision: (IoU thresholds, recall thresholds, classes, areas, detection limits)
+        precision = judge.eval["precision"][:, :, :, 0, -1]
+        figures = []
+        for index, category in enumerate(self.dataset.categories):
+            values = precision[:, :, index]
+            values = values[values > -1]
+            value = _figure(values.mean()) if values.size else None
+            figures.append(ClassFigure(category.category_id, category.name, value))
+        return tuple(figures)
+
+    def _as_annotations(self) -> list[dict[str, Any]]:
+        return [
+            {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+            for number, result in enumerate(self.predictions(), start=1)
+        ]
+
+    def _coco(self, annotations: Sequence[dict[str, Any]]) -> COCO:
+        """Pycocotools' index over annotations or results (its loadRes refuses an empty list)."""
+        index = COCO()
+        index.dataset = {
+            "images": [{"id": image.image_id} for image in self.dataset.images],
+            "categories": [{"id": each.category_id} for each in self.dataset.categories],
+            "annotations": [_complete(annotation) for annotation in annotations],
+        }
+        with contextlib.redirect_stdout(io.StringIO()):
+            index.createIndex()
+        return index
+
+
+def _complete(annotation: dict[str, Any]) -> dict[str, Any]:
+    """A copy with what pycocotools needs and some files leave out."""
+    width, height = annotation["bbox"][2:]
+    return {"area": width * height, "iscrowd": 0, **annotation}
+
+
+def _figure(value: np.floating) -> float | None:
+    return None if value == -1 else float(value)

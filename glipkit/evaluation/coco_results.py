@@ -1,0 +1,51 @@
+"""Detections in COCO's result format."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glipkit.structures.boxes import to_xywh
+from glipkit.structures.detections import Detections
+
+
+def to_coco_results(
+    image_id: int, detections: Detections, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """One picture's detections as COCO results, in their order.
+
+    Boxes become x, y, width, height with width = x2 - x1 + 1, counted in the original picture, as
+    the published export does (BEHAVIOUR 10).
+
+    Args:
+        image_id: the picture's id in its annotation file.
+        detections: in the picture's original pixels.
+        category_ids: phrase id -> category id.
+
+    Raises:
+        ValueError: a box or score is not finite, or a phrase id has no category.
+    """
+    boxes, scores = detections.boxes.float(), detections.scores.float()
+    if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
+        raise ValueError(f"the detections of image {image_id} are not finite; the model is broken")
+    phrases = detections.phrase_ids.tolist()
+    if phrases and not 0 <= min(phrases) <= max(phrases) < len(category_ids):
+        raise ValueError(
+            f"the detections of image {image_id} answer phrases {min(phrases)} to {max(phrases)}, "
+            f"but {len(category_ids)} were asked"
+        )
+    return [
+        {"image_id": image_id, "category_id": category_ids[phrase], "bbox": box, "score": score}
+        for phrase, box, score in zip(
+            phrases, decimals(to_xywh(boxes, plus_one=True)), decimals(scores)
+        )
+    ]
+
+
+def decimals(values: Tensor) -> list:
+    """Nested lists of the shortest decimals that read back as the same float32."""
+    array = values.float().numpy()
+    flat = [float(str(value)) for value in array.ravel()]
+    return np.array(flat, dtype=np.float64).reshape(array.shape).tolist()

@@ -1,0 +1,128 @@
+"""Predictions made so far, on disk, so that an interruption loses nothing.
+
+One file of JSON lines for each rank. The first line says what the predictions depend on; each
+other line holds one picture's detections. A line counts once its newline is written.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glipkit.evaluation.coco_results import decimals
+from glipkit.structures.detections import Detections
+
+_PATTERN = "journal-*.jsonl"
+
+
+class JournalError(ValueError):
+    """A journal that cannot be continued: it is damaged, or belongs to another evaluation."""
+
+
+class Journal:
+    """The predictions of one rank, appended as they are made; a context manager."""
+
+    def __init__(self, folder: Path, rank: int, depends_on: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"journal-{rank}.jsonl"
+        _cut_torn_line(self.path)
+        is_new = not self.path.exists() or self.path.stat().st_size == 0
+        self._file = self.path.open("a", encoding="utf-8")
+        if is_new:
+            self._write({"depends_on": depends_on})
+
+    def add(self, image_id: int, detections: Detections) -> None:
+        """Append one picture's detections (on the CPU, in original pixels) and flush them."""
+        self._write(
+            {
+                "image_id": image_id,
+                "image_size": list(detections.image_size),
+                "boxes": decimals(detections.boxes),
+                "scores": decimals(detections.scores),
+                "phrase_ids": detections.phrase_ids.tolist(),
+            }
+        )
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()  # a killed process loses nothing; only a dead machine could
+
+
+def discard_journals(folder: Path) -> None:
+    """Forget what an earlier evaluation left in `folder`."""
+    for path in folder.glob(_PATTERN):
+        path.unlink()
+
+
+def read_journals(folder: Path, depends_on: Mapping[str, Any]) -> dict[int, Detections]:
+    """Everything that the journals of all ranks in `folder` hold: image id -> detections.
+
+    Raises:
+        JournalError: a journal was written for other weights, data, words or settings (all
+            differences are named), or is damaged before its last line.
+    """
+    found: dict[int, Detections] = {}
+    for path in sorted(folder.glob(_PATTERN)):
+        found.update(_read(path, depends_on))
+    return found
+
+
+def _read(path: Path, depends_on: Mapping[str, Any]) -> dict[int, Detections]:
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
+    try:
+        entries = [json.loads(line) for line in lines]
+        if not entries:
+            return {}
+        _check_same(path, entries[0]["depends_on"], json.loads(json.dumps(depends_on)))
+        return {entry["image_id"]: _detections(entry) for entry in entries[1:]}
+    except JournalError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalError(
+            f"{path} is damaged ({error!r}); run without --resume to start again"
+        ) from error
+
+
+def _detections(entry: Mapping[str, Any]) -> Detections:
+    return Detections(
+        boxes=torch.tensor(entry["boxes"], dtype=torch.float32).reshape(-1, 4),
+        scores=torch.tensor(entry["scores"], dtype=torch.float32),
+        phrase_ids=torch.tensor(entry["phrase_ids"], dtype=torch.int64),
+        image_size=tuple(entry["image_size"]),
+    )
+
+
+def _check_same(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differences = [
+        f"  {key}: then {_shown(then.get(key))}, now {_shown(now.get(key))}"
+        for key in sorted({*then, *now})
+        if then.get(key) != now.get(key)
+    ]
+    if differences:
+        rows = "\n".join(differences)
+        raise JournalError(
+            f"{path} belongs to another evaluation and cannot be resumed:\n{rows}\n"
+            "Run without --resume to start again, or choose another OUTPUT_DIR"
+        )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)

@@ -1,0 +1,124 @@
+"""What an evaluation found: a table for people, JSON for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from glipkit import __version__
+from glipkit.data.sample import Failure
+from glipkit.evaluation.evaluator import ClassFigure, Judgement
+from glipkit.runtime.files import write_atomically
+
+_PACKAGES = ("torch", "torchvision", "transformers", "pycocotools", "pillow", "numpy")
+_FAILURES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long this run took; pictures taken over from a journal do not count."""
+
+    seconds: float  # wall time for reading and detecting, on all processes together
+    num_images: int  # pictures looked at in this run
+    num_processes: int
+    batch_size: int
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Wall time per picture; None when none was looked at."""
+        return self.seconds / self.num_images if self.num_images else None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The outcome of one evaluation, and everything it depends on."""
+
+    dataset: str
+    judgement: Judgement
+    num_images: int  # pictures that were judged, failures included
+    num_predictions: int
+    failures: tuple[Failure, ...]
+    depends_on: dict[str, Any]  # data, words, weights, thresholds
+    config: dict[str, Any]
+    timing: Timing
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Figures by name, such as AP and AP50."""
+        return self.judgement.metrics
+
+    def report(self) -> str:
+        """A few lines for people: the table, the classes, what went wrong."""
+        per_image = self.timing.seconds_per_image
+        pace = f", {per_image:.3f} s per image" if per_image is not None else ""
+        parts = [
+            f"{self.dataset}: {self.num_images} images, {self.num_predictions} predictions{pace}",
+            self.judgement.table,
+            class_table(self.judgement.per_class),
+        ]
+        if None in self.metrics.values():
+            parts.append("n/a (-1.000 above): the dataset has no box to measure this on")
+        if self.failures:
+            parts.append(failure_table(self.failures, self.num_images))
+        return "\n".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for results.json."""
+        return {
+            "dataset": self.dataset,
+            "metrics": self.metrics,
+            "per_class": [asdict(figure) for figure in self.judgement.per_class],
+            "num_images": self.num_images,
+            "num_predictions": self.num_predictions,
+            "failures": [
+                {"image_id": each.image_id, "path": str(each.path), "reason": each.reason}
+                for each in self.failures
+            ],
+            "protocol": self.depends_on,
+            "timing": {**asdict(self.timing), "seconds_per_image": self.timing.seconds_per_image},
+            "versions": versions(),
+            "config": self.config,
+        }
+
+    def write(self, folder: Path, predictions: Sequence[Mapping[str, Any]]) -> None:
+        """Leave results.json and predictions.json (COCO's result format) in `folder`."""
+        write_atomically(folder / "predictions.json", json.dumps(predictions))
+        write_atomically(folder / "results.json", json.dumps(self.to_json(), indent=2) + "\n")
+
+
+def class_table(figures: Sequence[ClassFigure]) -> str:
+    """AP of each class, several classes a line when there are many."""
+    if not figures:
+        return ""
+    columns = 1 if len(figures) <= 20 else 3
+    width = max(len(figure.name) for figure in figures)
+    cells = [f"{figure.name:<{width}}  {_number(figure.value):>6}" for figure in figures]
+    rows = ["    ".join(cells[start : start + columns]) for start in range(0, len(cells), columns)]
+    return "\n".join([" AP by class", *(f"  {row}" for row in rows)])
+
+
+def failure_table(failures: Sequence[Failure], num_images: int) -> str:
+    """Which pictures could not be read, and what that did to the figures."""
+    rows = [f"  {failure}" for failure in failures[:_FAILURES_SHOWN]]
+    if len(failures) > _FAILURES_SHOWN:
+        rows.append(f"  ... and {len(failures) - _FAILURES_SHOWN} more, all in results.json")
+    head = f"{len(failures)} of {num_images} images could not be read; their boxes count as missed:"
+    return "\n".join([head, *rows])
+
+
+def versions() -> dict[str, str | None]:
+    """The versions that numbers may depend on; None for what is not installed as a package."""
+    return {"glipkit": __version__, **{name: _version(name) for name in _PACKAGES}}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
