@@ -3,10 +3,16 @@
 Source: Deformable ConvNets v2 (Zhu et al., CVPR 2019); the numbers are those of BEHAVIOUR 6.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from glipkit.ops.library import loaded, use_compiled
+
 Pair = int | tuple[int, int]
+
+_NAME = "glipkit::modulated_deform_conv2d"
 
 
 def modulated_deform_conv2d(
@@ -29,6 +35,12 @@ def modulated_deform_conv2d(
     Shapes: B images, C and O channels in and out, K = KH * KW taps, G offset groups (each owns
     C / G neighbouring input channels). G and `groups` follow from the shapes.
 
+    Half precision is for the matrix work only: positions and sums are float32. Under autocast
+    `input`, `weight` and `bias` take the low precision, `offset` and `mask` take float32.
+
+    On the CPU results are the same from run to run, whatever the number of threads. On a GPU the
+    gradient of `input` is summed in no fixed order. There is no second derivative.
+
     Args:
         input: (B, C, H, W).
         offset: (B, 2 * G * K, OH, OW) in input pixels: channel 2t vertical, 2t + 1 horizontal.
@@ -47,10 +59,14 @@ def modulated_deform_conv2d(
             half-precision `input`; everything else has the type of `input`.
         ValueError: shapes that do not go together.
     """
-    arguments = (input, offset, mask, weight, bias)
-    return modulated_deform_conv2d_reference(
-        *arguments, stride=stride, padding=padding, dilation=dilation
-    )
+    if torch.is_autocast_enabled(input.device.type):
+        input, weight, bias = _lower((input, weight, bias), input.device.type)
+        offset, mask = (t if t.dtype == torch.float64 else t.float() for t in (offset, mask))
+    geometry = _pair(stride), _pair(padding), _pair(dilation)
+    _check(input, offset, mask, weight, bias, *geometry)
+    if not use_compiled(input.device.type):
+        return _convolve(input, offset, mask, weight, bias, *geometry)
+    return torch.ops.glipkit.modulated_deform_conv2d(input, offset, mask, weight, bias, *geometry)
 
 
 def modulated_deform_conv2d_reference(
@@ -71,6 +87,19 @@ def modulated_deform_conv2d_reference(
     """
     geometry = _pair(stride), _pair(padding), _pair(dilation)
     _check(input, offset, mask, weight, bias, *geometry)
+    return _convolve(input, offset, mask, weight, bias, *geometry)
+
+
+def _convolve(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
     B, C, H, W = input.shape
     O, group_channels, KH, KW = weight.shape  # noqa: E741
     OH, OW = offset.shape[2:]
@@ -80,7 +109,7 @@ def modulated_deform_conv2d_reference(
 
     pixels = input.to(compute).reshape(B * G, C // G, H * W).mT.reshape(B * G * H * W, C // G)
     pixels = torch.cat([pixels, pixels.new_zeros(1, C // G)])  # the last row: all that is outside
-    y, x = _positions(offset.to(compute), (KH, KW), *geometry)  # (B, G, K, P)
+    y, x = _positions(offset.to(compute), (KH, KW), stride, padding, dilation)  # (B, G, K, P)
     strength = mask.to(compute).reshape(B, G, K, P)
     kernel = weight.to(compute).reshape(groups, O // groups, group_channels, K)
 
@@ -136,6 +165,12 @@ def _sample(pixels: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]) -> Tens
             corner = pixels.index_select(0, index.flatten()).reshape(B, G, P, -1)
             sampled = sampled + corner * (vertical * horizontal)[..., None]
     return sampled
+
+
+def _lower(tensors: tuple[Tensor | None, ...], device_type: str) -> tuple[Tensor | None, ...]:
+    """What autocast makes of the operands of a matrix product: float64 stays."""
+    dtype = torch.get_autocast_dtype(device_type)
+    return tuple(t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors)
 
 
 def _pair(value: Pair) -> tuple[int, int]:
@@ -219,3 +254,45 @@ def _check_types(
             raise TypeError(f"{name} must be {input.dtype} like input, got {tensor.dtype}")
     if offset.dtype != mask.dtype:
         raise TypeError(f"mask must be {offset.dtype} like offset, got {mask.dtype}")
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, offset, mask, weight, bias, *ctx.geometry = inputs
+    ctx.save_for_backward(input, offset, mask, weight)
+    ctx.has_bias = bias is not None
+
+
+def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = torch.ops.glipkit.modulated_deform_conv2d_backward(
+        grad_output, *ctx.saved_tensors, *ctx.geometry
+    )
+    grad_bias = grad_output.sum(dim=(0, 2, 3)) if ctx.has_bias else None
+    return *gradients, grad_bias, None, None, None
+
+
+def _setup_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    """A second derivative needs nothing, for there is none."""
+
+
+def _refuse_second_derivative(ctx: Any, *_: Tensor) -> None:
+    raise NotImplementedError(
+        "modulated_deform_conv2d has no second derivative; "
+        "modulated_deform_conv2d_reference has one"
+    )
+
+
+def _fake(input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    return input.new_empty(input.shape[0], weight.shape[0], *offset.shape[2:])
+
+
+def _fake_backward(grad_output: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in inputs[:4])
+
+
+if loaded():
+    torch.library.register_fake(_NAME, _fake)
+    torch.library.register_autograd(_NAME, _backward, setup_context=_setup_context)
+    torch.library.register_fake(f"{_NAME}_backward", _fake_backward)
+    torch.library.register_autograd(
+        f"{_NAME}_backward", _refuse_second_derivative, setup_context=_setup_nothing
+    )
