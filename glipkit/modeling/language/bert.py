@@ -9,31 +9,47 @@ from transformers import BertConfig, BertModel
 
 from glipkit.modeling.language.features import TextFeatures
 
-# Known without a file or a network: the published GLIP's text encoder. BertConfig's defaults are
-# the architecture of this very model.
-_KNOWN = {"bert-base-uncased": BertConfig}
+# Known without a file or a network: the published GLIP's text encoder. What the arguments of
+# `bert_architecture` do not name is BertConfig's default, which was made for this very model.
+_KNOWN = ("bert-base-uncased",)
 _FOLDERS = (Path(), Path("MODEL"))
 
 
-def bert_architecture(model_type: str) -> BertConfig:
+def bert_architecture(
+    model_type: str,
+    *,
+    width: int = 768,
+    depth: int = 12,
+    num_heads: int = 12,
+    mlp_width: int = 3072,
+) -> BertConfig:
     """The numbers that describe a BERT.
 
     Args:
-        model_type: `bert-base-uncased`, or a folder that holds a `config.json`, as it stands or
-            under `MODEL/`. Such a folder wins over a known name.
+        model_type: a folder that holds a `config.json`, as it stands or under `MODEL/`, and then
+            that file says everything; or else `bert-base-uncased`.
+        width: channels of a token; this and all below for a `model_type` without a folder.
+        depth: layers.
+        num_heads: attention heads.
+        mlp_width: hidden channels of the MLPs.
 
     Raises:
-        FileNotFoundError: there is neither such a name nor such a folder.
+        FileNotFoundError: there is neither such a folder nor such a name.
         ValueError: the folder describes something other than a BERT.
     """
     for root in _FOLDERS:
         if (root / model_type / "config.json").is_file():
             return _read_architecture(root / model_type)
-    if model_type in _KNOWN:
-        return _KNOWN[model_type]()
-    raise FileNotFoundError(
-        f"no text encoder {model_type!r}: known are {', '.join(_KNOWN)}; for another, put its "
-        f"config.json into {Path(model_type)}/ or {Path('MODEL') / model_type}/"
+    if model_type not in _KNOWN:
+        raise FileNotFoundError(
+            f"no text encoder {model_type!r}: known is {', '.join(_KNOWN)}; for another, put its "
+            f"config.json into {Path(model_type)}/ or {Path('MODEL') / model_type}/"
+        )
+    return BertConfig(
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=num_heads,
+        intermediate_size=mlp_width,
     )
 
 

@@ -85,6 +85,9 @@ def test_bert_base_is_known_without_a_file() -> None:
     base = bert_architecture("bert-base-uncased")
     assert (base.vocab_size, base.hidden_size, base.num_hidden_layers) == (30522, 768, 12)
     assert (base.num_attention_heads, base.intermediate_size) == (12, 3072)
+    tiny = bert_architecture("bert-base-uncased", width=32, depth=2, num_heads=4, mlp_width=64)
+    assert (tiny.vocab_size, tiny.hidden_size, tiny.num_hidden_layers) == (30522, 32, 2)
+    assert (tiny.num_attention_heads, tiny.intermediate_size) == (4, 64)
     assert (base.layer_norm_eps, base.hidden_act) == (1e-12, "gelu")
     assert (base.hidden_dropout_prob, base.attention_probs_dropout_prob) == (0.1, 0.1)
 
@@ -100,7 +103,7 @@ def test_a_folder_describes_another_bert(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_errors(tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"no text encoder 'bert-huge': known are bert-base"
+        FileNotFoundError, match=r"no text encoder 'bert-huge': known is bert-base"
     ):
         bert_architecture("bert-huge")
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')

@@ -1,0 +1,111 @@
+"""GLIP: the whole model. It predicts; others judge (`Criterion`) and decide (`Postprocessor`)."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from glipkit.modeling.anchors import AnchorGenerator
+from glipkit.modeling.backbone.fpn import FeaturePyramid
+from glipkit.modeling.backbone.swin import SwinTransformer
+from glipkit.modeling.head.predictor import GroundingPredictor, LevelPrediction
+from glipkit.modeling.head.tower import Tower
+from glipkit.modeling.language.bert import BertEncoder
+from glipkit.modeling.language.features import TextFeatures
+from glipkit.structures.images import ImageBatch
+from glipkit.structures.prompts import PromptBatch
+
+
+class GroundingOutput(NamedTuple):
+    """What the model says about every anchor, level by level, finest first."""
+
+    levels: tuple[LevelPrediction, ...]
+    anchors: tuple[Tensor, ...]  # (H*W, 4) float32 for each level, the same for every picture
+
+
+class GLIP(nn.Module):
+    """Grounded Language-Image Pre-training (Li et al., CVPR 2022, figure 2).
+
+    Args:
+        backbone: pixels -> maps.
+        pyramid: maps -> levels.
+        text_encoder: tokens -> text features.
+        tower: levels and text read each other, several times.
+        predictor: levels and text -> predictions.
+        anchors: where the predictions stand.
+        aligns_fused_text: whether positions are aligned with the text that left the tower (models
+            with early fusion) or with the text as it was encoded (BEHAVIOUR 5).
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: SwinTransformer,
+        pyramid: FeaturePyramid,
+        text_encoder: BertEncoder,
+        tower: Tower,
+        predictor: GroundingPredictor,
+        anchors: AnchorGenerator,
+        aligns_fused_text: bool,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pyramid = pyramid
+        self.text_encoder = text_encoder
+        self.tower = tower
+        self.predictor = predictor
+        self.anchors = anchors
+        self.aligns_fused_text = aligns_fused_text
+
+    def forward(self, images: ImageBatch, prompts: PromptBatch) -> GroundingOutput:
+        """What every anchor of every picture has to say about its prompt.
+
+        Args:
+            images: B pictures.
+            prompts: B prompts, one for each picture.
+
+        Raises:
+            ValueError: there are not as many prompts as pictures.
+        """
+        if len(images) != len(prompts):
+            raise ValueError(
+                f"every picture needs its prompt, got {len(images)} pictures and "
+                f"{len(prompts)} prompts"
+            )
+        levels = self.encode_image(images.pixels)
+        text = self.encode_text(prompts.token_ids, prompts.token_mask)
+        return self.ground(levels, text)
+
+    def encode_image(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The pyramid of B pictures; it does not depend on any prompt.
+
+        Args:
+            pixels: (B, 3, H, W) float, normalised.
+
+        Returns:
+            Five levels (B, C, H / s, W / s), rounded up, s = 8, 16, 32, 64, 128.
+        """
+        return self.pyramid(self.backbone(pixels))
+
+    def encode_text(self, token_ids: Tensor, token_mask: Tensor) -> TextFeatures:
+        """The features of B captions; they do not depend on any picture.
+
+        Args:
+            token_ids: (B, T) int64.
+            token_mask: (B, T) bool, False on padding.
+        """
+        return self.text_encoder(token_ids, token_mask)
+
+    def ground(self, levels: tuple[Tensor, ...], text: TextFeatures) -> GroundingOutput:
+        """Bring B encoded pictures and B encoded captions together.
+
+        Args:
+            levels: as `encode_image` gives them.
+            text: as `encode_text` gives it.
+        """
+        levels, text = self.tower(levels, text)
+        rows = text.hidden if self.aligns_fused_text else text.embedded
+        sizes = [tuple(level.shape[-2:]) for level in levels]
+        return GroundingOutput(
+            levels=self.predictor(levels, rows),
+            anchors=self.anchors(sizes, device=levels[0].device),
+        )
