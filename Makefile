@@ -1,0 +1,54 @@
+# Each target makes .venv when it is missing, installs what is missing and builds the operators; a
+# second call goes straight to the work. Needs Python >= 3.10, a C++ compiler and make.
+#
+#   make test ARGS="tests/ops -k nms"     ARGS reaches pytest, the demo and the benchmarks
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build test quick lint format demo bench
+
+help:
+	@echo "make build | test | quick | lint | format | demo | bench (see CONTRIBUTING.md)"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "glipkit needs Python >= 3.10, \
+	$(PYTHON) is %s; set PYTHON=" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+# Torch first: the operators are built against the torch installed, without pip's isolation.
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -q -c constraints.txt setuptools wheel ninja torch
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[test,lint]'
+	@touch $@
+
+build: $(VENV)/installed
+	@$(BIN)/python setup.py -q build_ext --inplace
+
+test: build
+	$(BIN)/python -m pytest --durations=15 $(ARGS)
+
+quick: build
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+demo: build
+	$(BIN)/python examples/demo.py $(ARGS)
+
+bench: build
+	$(BIN)/python benchmarks/ops.py $(ARGS)
+	$(BIN)/python benchmarks/model.py $(ARGS)
