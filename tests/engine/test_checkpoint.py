@@ -2,8 +2,9 @@ import logging
 
 import pytest
 import torch
-from published import MODELS, checkpoint, entries, model_for
+from published import MODELS, checkpoint, entries, model_for, window_index
 from safetensors import safe_open
+from tiny import tiny_glip
 from torch import nn
 
 from glipkit import __version__
@@ -251,3 +252,35 @@ def test_the_hash_sees_every_change(golden):
     for changed in (scale + 1e-6, scale.double(), scale.reshape(1, *scale.shape)):
         assert weights_hash(tensors | {"rpn.head.log_scale": changed}) != before
     assert weights_hash(tensors | {"rpn.head.cls_logits.bias": torch.zeros(3)}) == before
+
+
+@pytest.mark.parametrize("layout", ["ours", "published"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_real_model_goes_through_a_file(fused, layout, tmp_path):
+    model, again = tiny_glip(fused, seed=1), tiny_glip(fused, seed=2)
+    assert weights_hash(model) != weights_hash(again)
+    save_weights(model, tmp_path / "w.pth", layout=layout)
+    report = load_weights(again, tmp_path / "w.pth")
+    assert report.fits
+    assert len(report.loaded) == len(model.state_dict())
+    assert weights_hash(model) == weights_hash(again)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_real_model_is_saved_with_its_own_windows_and_anchors(tmp_path):
+    model = tiny_glip()
+    model.anchors.sizes = (32, 64, 128, 256, 512)
+    save_weights(model, tmp_path / "w.pth", layout="published")
+    tensors = read_tensors(tmp_path / "w.pth")
+    index = tensors["backbone.body.layers.0.blocks.0.attn.relative_position_index"]
+    torch.testing.assert_close(index, window_index(4))
+    torch.testing.assert_close(
+        tensors["rpn.anchor_generator.cell_anchors.0"], torch.tensor([[-12.0, -12.0, 19.0, 19.0]])
+    )
+
+
+def test_fused_weights_do_not_go_into_an_unfused_model(tmp_path):
+    save_weights(tiny_glip(fused=True), tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match=r"2 of them fused\n.*0 of them fused"):
+        load_weights(tiny_glip(fused=False), tmp_path / "w.safetensors")
