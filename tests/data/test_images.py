@@ -1,0 +1,162 @@
+"""Every odd kind of picture becomes RGB, or an error with a name."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glipkit.data import images
+from glipkit.data.images import ImageError, read_image
+
+
+def save(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    ramp = np.linspace(0, 255, 4 * 6 * 3).reshape(4, 6, 3)
+    return Image.fromarray(ramp.astype(np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_modes_of_png(tmp_path: Path, picture: Image.Image, mode: str) -> None:
+    stored = picture.convert(mode)
+    found = read_image(save(tmp_path / "a.png", stored), (4, 6))
+    assert found.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(stored.convert("RGB")))
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    stored = Image.new("CMYK", (6, 4), (255, 0, 0, 0))  # cyan
+    found = read_image(save(tmp_path / "a.jpg", stored, quality=100), (4, 6))
+    np.testing.assert_allclose(np.asarray(found)[0, 0], [0, 255, 255], atol=3)
+
+
+def test_transparency_is_dropped_not_blended(tmp_path: Path) -> None:
+    stored = Image.new("RGBA", (2, 1), (200, 10, 30, 0))
+    found = read_image(save(tmp_path / "a.png", stored))
+    assert found.getpixel((0, 0)) == (200, 10, 30)
+
+
+def test_palette_with_transparent_colours(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    stored = Image.new("P", (2, 1), 1)
+    stored.putpalette([0, 0, 0, 9, 8, 7])
+    found = read_image(save(tmp_path / "a.png", stored, transparency=b"\x00\x80"))
+    assert found.getpixel((0, 0)) == (9, 8, 7)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, name: str) -> None:
+    values = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
+    found = read_image(save(tmp_path / name, Image.fromarray(values)))
+    assert np.asarray(found)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    values = np.array([[0, 70000]], dtype=np.int32)
+    with pytest.raises(ImageError, match="from 0 to 70000; at most 16 bits"):
+        read_image(save(tmp_path / "a.tif", Image.fromarray(values)))
+
+
+def test_floating_point_is_refused(tmp_path: Path) -> None:
+    values = np.array([[0, 0.5]], dtype=np.float32)
+    with pytest.raises(ImageError, match="floating point pixels have no agreed range"):
+        read_image(save(tmp_path / "a.tif", Image.fromarray(values)))
+
+
+def test_one_pixel_wide(tmp_path: Path) -> None:
+    found = read_image(save(tmp_path / "a.png", Image.new("L", (1, 3000))), (3000, 1))
+    assert found.size == (1, 3000)
+
+
+@pytest.fixture
+def turned(tmp_path: Path, picture: Image.Image) -> Path:
+    """A file of 4x6 (height x width) that a viewer shows as 6x4."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn clockwise
+    return save(tmp_path / "turned.png", picture, exif=exif)
+
+
+def test_exif_is_ignored_where_boxes_count_raw_pixels(turned: Path, picture: Image.Image) -> None:
+    np.testing.assert_array_equal(np.asarray(read_image(turned, (4, 6))), np.asarray(picture))
+
+
+@pytest.mark.parametrize("expected_size", [(6, 4), None])
+def test_exif_is_applied_otherwise(
+    turned: Path, picture: Image.Image, expected_size: tuple[int, int] | None
+) -> None:
+    expected = np.asarray(picture.rotate(-90, expand=True))
+    np.testing.assert_array_equal(np.asarray(read_image(turned, expected_size)), expected)
+
+
+def test_size_that_the_annotations_do_not_know(tmp_path: Path, picture: Image.Image) -> None:
+    path = save(tmp_path / "a.png", picture)
+    with pytest.raises(ImageError, match=r"annotations say 8x9 .* the file has 4x6"):
+        read_image(path, (8, 9))
+    with pytest.raises(ImageError, match="annotations say 6x4"):  # turned, but no EXIF says so
+        read_image(path, (6, 4))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.bmp", "a.tif", "a.webp"])
+def test_truncated(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path / name, Image.fromarray(noise))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageError, match="cannot be read as a picture") as caught:
+        read_image(path)
+    assert caught.value.path == path
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow describes the wounds of a TIFF
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_never_escapes_as_another_error(tmp_path: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    for name in ("a.png", "a.jpg", "a.gif", "a.tif"):
+        noise = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        path = save(tmp_path / name, Image.fromarray(noise))
+        content = bytearray(path.read_bytes())
+        for position in random.integers(0, min(len(content), 400), 12):
+            content[position] = random.integers(256)
+        path.write_bytes(content)
+        with contextlib.suppress(ImageError):  # not every wound is deadly
+            assert read_image(path).mode == "RGB"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"<html>404</html>"])
+def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot be read as a picture"):
+        read_image(path)
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
+        read_image(tmp_path / "gone.jpg")
+
+
+def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="directory"):
+        read_image(tmp_path)
+
+
+def test_absurdly_large_is_refused_before_decoding(tmp_path: Path) -> None:
+    path = save(tmp_path / "bomb.png", Image.new("1", (20000, 20000)))  # 49 kB on disk
+    with pytest.raises(ImageError, match="pixels that are allowed"):
+        read_image(path)
+
+
+def test_large_but_allowed_does_not_warn(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)
+    assert read_image(save(tmp_path / "a.png", Image.new("L", (5, 5)))).size == (5, 5)
+    assert not recwarn.list
+    monkeypatch.setattr(images, "MAX_PIXELS", 20)
+    with pytest.raises(ImageError, match="5x5 is more than the 20 pixels"):
+        read_image(tmp_path / "a.png")

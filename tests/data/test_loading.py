@@ -1,0 +1,128 @@
+"""Transform, batches, shares: nothing is lost, nothing is asked twice."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from drawn import draw, make_test_set
+from PIL import Image
+
+from glipkit.data.collate import collate
+from glipkit.data.sample import Failure, Sample
+from glipkit.data.samplers import ShardedBatches, batches_of_equal_shape
+from glipkit.data.transforms import TestTransform, resized_size
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1, 3000), (1, 1333)),
+        ((3000, 1), (1333, 1)),
+        ((1, 100_000), (1, 1333)),
+        ((1, 1), (800, 800)),
+        ((2, 3000), (1, 1500)),  # the published rule, cap and all
+    ],
+)
+def test_extreme_shapes_keep_a_pixel(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resized_size(size, 800, 1333) == expected
+
+
+def test_extreme_picture_passes_the_transform() -> None:
+    transform = TestTransform(800, 1333, (0.0,) * 3, (1.0,) * 3)
+    assert transform(Image.new("RGB", (3000, 1))).shape == (3, 1, 1333)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "expected"),
+    [
+        ("rgb", (0.2, 0.4, 0.8)),
+        ("bgr", (0.8, 0.4, 0.2)),
+        ("rgb255", (51.0, 102.0, 204.0)),
+        ("bgr255", (204.0, 102.0, 51.0)),
+    ],
+)
+def test_pixel_formats(pixel_format: str, expected: tuple[float, ...]) -> None:
+    transform = TestTransform(1, 1, (0.0,) * 3, (1.0,) * 3, pixel_format)
+    found = transform(Image.new("RGB", (1, 1), (51, 102, 204)))
+    torch.testing.assert_close(found.flatten(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pixel_format": "yuv"}, "one of rgb, rgb255, bgr, bgr255, got 'yuv'"),
+        ({"min_size": 0}, "1 <= min_size <= max_size, got 0 and 9"),
+        ({"min_size": 10}, "got 10 and 9"),
+        ({"mean": (1.0,)}, "mean needs one number per channel"),
+        ({"std": (1.0, 0.0, 1.0)}, "std must be positive"),
+    ],
+)
+def test_bad_settings(changes: dict, message: str) -> None:
+    good = {"min_size": 5, "max_size": 9, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    with pytest.raises(ValueError, match=message):
+        TestTransform(**{**good, **changes})
+
+
+def test_batches_hold_one_shape_and_every_picture_once() -> None:
+    shapes = [(32, 64), (64, 32), (32, 64), (32, 64), (64, 32), (96, 96)]
+    found = batches_of_equal_shape(shapes, [0, 1, 2, 3, 4, 5], 2)
+    assert found == [[0, 2], [3], [1, 4], [5]]
+    assert batches_of_equal_shape(shapes, [5, 4, 1], 2) == [[5], [4, 1]]
+
+
+def test_batch_size_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        batches_of_equal_shape([(1, 1)], [0], 0)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_shares_have_no_repetition(world_size: int) -> None:
+    batches = [[0, 1], [2], [3, 4], [5], [6]]
+    shares = [ShardedBatches(batches, rank=r, world_size=world_size) for r in range(world_size)]
+    assert sorted(i for share in shares for batch in share for i in batch) == list(range(7))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert sum(share.num_images for share in shares) == 7
+
+
+def test_collate_trusts_tensors_only() -> None:
+    items = [
+        Sample(torch.ones(3, 30, 60), 1, (30, 60)),
+        Failure(2, Path("gone.jpg"), "no such file"),
+        Sample(torch.ones(3, 33, 60), 3, (33, 60)),
+        Sample(torch.ones(3, 32, 64), 4, (32, 64)),
+    ]
+    fetched = collate(items, divisor=32)
+    assert [batch.image_ids for batch in fetched.batches] == [(1, 4), (3,)]
+    assert [tuple(b.images.pixels.shape) for b in fetched.batches] == [
+        (2, 3, 32, 64),
+        (1, 3, 64, 64),
+    ]
+    assert [failure.image_id for failure in fetched.failures] == [2]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_loader_walks_over_everything_once(tmp_path: Path, num_workers: int) -> None:
+    test_set = make_test_set(draw(tmp_path))
+    loader = test_set.loader(range(20), batch_size=3, num_workers=num_workers)
+    batches = [batch for fetched in loader for batch in fetched.batches]
+    ids = [image_id for batch in batches for image_id in batch.image_ids]
+    assert sorted(ids) == sorted(image.image_id for image in test_set.dataset.images)
+    sizes = dict(zip(ids, (size for batch in batches for size in batch.original_sizes)))
+    assert sizes == {image.image_id: image.size for image in test_set.dataset.images}
+
+
+def test_a_size_that_lies_is_a_failure(tmp_path: Path) -> None:
+    test_set = make_test_set(draw(tmp_path))
+    Image.new("RGB", (50, 50)).save(test_set.dataset.path(0))
+    (fetched,) = test_set.loader([0], batch_size=1, num_workers=0)
+    assert fetched.batches == ()
+    assert "annotations say 60x90" in fetched.failures[0].reason
+
+
+def test_prompts_must_cover_the_categories(tmp_path: Path) -> None:
+    test_set = make_test_set(draw(tmp_path))
+    with pytest.raises(ValueError, match="1 prompts hold 3 phrases for 2 categories"):
+        type(test_set)(
+            test_set.dataset, test_set.prompts, test_set.captions, (3, 7),
+            test_set.transform, test_set.divisor,
+        )  # fmt: skip
