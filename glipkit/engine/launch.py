@@ -2,14 +2,18 @@
 
 import argparse
 import logging
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from glipkit.runtime import distributed, logs
 
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells report after Ctrl-C
 logger = logging.getLogger(__name__)
 
 
@@ -95,3 +99,29 @@ def session(output_dir: Path, flag: str | None, configured: str) -> Iterator[tor
         yield choose_device(flag, configured)
     finally:
         distributed.shutdown()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a program ended."""
+
+    exit_code: int = 0
+
+
+@contextmanager
+def readable_errors() -> Iterator[Outcome]:
+    """Turn what a user can mend into one line and an exit code, without a traceback.
+
+    These are a ValueError or a missing file, and Ctrl-C; anything else is a defect of ours and flies.
+    GLIPKIT_DEBUG=1 lets all of them fly.
+    """
+    outcome = Outcome()
+    try:
+        yield outcome
+    except KeyboardInterrupt:
+        outcome.exit_code = INTERRUPTED
+    except (ValueError, FileNotFoundError) as error:
+        if os.environ.get("GLIPKIT_DEBUG") == "1":
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        outcome.exit_code = BAD_INPUT

@@ -50,3 +50,25 @@ def test_a_gpu_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert launch.choose_device("cuda:1", "cpu") == torch.device("cuda", 1)
     with pytest.raises(ValueError, match="has 2 GPUs, and GPU 7"):
         launch.choose_device("cuda:7", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError("too small"), 2), (FileNotFoundError("not there"), 2), (KeyboardInterrupt(), 130)],
+)
+def test_what_a_user_can_mend_is_one_line(error, code, capsys: pytest.CaptureFixture) -> None:
+    with launch.readable_errors() as outcome:
+        raise error
+    assert outcome.exit_code == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_a_user_cannot_mend_flies() -> None:
+    with pytest.raises(RuntimeError), launch.readable_errors():
+        raise RuntimeError("a defect")
+
+
+def test_debugging_lets_everything_fly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIPKIT_DEBUG", "1")
+    with pytest.raises(ValueError, match="too small"), launch.readable_errors():
+        raise ValueError("too small")
