@@ -1,1 +1,21 @@
 """What is set: every key with its default, and how files and overrides are merged."""
+
+from glipkit.config.defaults import defaults
+from glipkit.config.load import (
+    ConfigError,
+    Task,
+    expand_task_files,
+    load_config,
+    load_tasks,
+    to_yaml,
+)
+
+__all__ = [
+    "ConfigError",
+    "Task",
+    "defaults",
+    "expand_task_files",
+    "load_config",
+    "load_tasks",
+    "to_yaml",
+]
