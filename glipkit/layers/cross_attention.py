@@ -22,9 +22,10 @@ from glipkit.layers.numerics import VALUE_LIMIT, at_least_float32, limited, prod
 
 # Score of a masked text token: no softmax gives it any weight (BEHAVIOUR 5.1).
 MASKED = -9e15
-# Scores that are alive at once while streaming (float32: 4 MB, so that they stay in the cache of a
-# CPU between the passes over them; a GPU needs more of them to be busy).
-CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}
+# Scores that are alive at once while streaming. A CPU is fastest when they stay in its cache
+# between the passes over them (4 MB in float32), an accelerator when it has enough to do.
+CPU_CHUNK = 2**20
+ACCELERATOR_CHUNK = 2**28
 
 
 class _AbsorbedText(NamedTuple):
@@ -146,34 +147,32 @@ class CrossModalityAttention(nn.Module):
         The softmax over the image keeps a running maximum and sum (Milakov and Gimelshein,
         "Online normalizer calculation for softmax", 2018).
         """
-        B, V, C = image.shape
+        B, _, C = image.shape
         columns = text.keys.shape[1]  # H*T
         dtype = product_dtype(image)  # autocast does not see `out=`
         parts = (image, text.keys, text.key_bias, text.values, self.image_output.bias)
         image, keys, key_bias, values, bias = (part.to(dtype) for part in parts)
-        precise = at_least_float32(image[:0]).dtype
-        mask_bias = torch.zeros_like(text.mask, dtype=precise).masked_fill_(~text.mask, MASKED)
+        # A sum over all image tokens may leave float16.
+        sum_dtype = torch.float32 if dtype == torch.float16 else dtype
 
-        image_update = image.new_empty(B, V, C)
-        context = torch.zeros(B, columns, C, dtype=precise, device=image.device)
+        image_update = torch.empty_like(image)
+        context = at_least_float32(image.new_zeros(B, columns, C))
         total = context.new_zeros(B, 1, columns)
-        maximum = context.new_full((B, 1, columns), -2 * VALUE_LIMIT)
-        step = max(1, CHUNK_ELEMENTS[image.device.type] // (B * columns))
-        for start in range(0, V, step):
-            tokens = image[:, start : start + step]  # (B, step, C)
+        maximum = context.new_full((B, 1, columns), -VALUE_LIMIT)  # no score is lower
+        chunk = CPU_CHUNK if image.device.type == "cpu" else ACCELERATOR_CHUNK
+        step = max(1, chunk // (B * columns))
+        for tokens, update in zip(image.split(step, dim=1), image_update.split(step, dim=1)):
             scores = at_least_float32(torch.baddbmm(key_bias, tokens, keys.mT))
             scores = scores.clamp_(-VALUE_LIMIT, VALUE_LIMIT)  # (B, step, H*T)
+
             larger = torch.maximum(maximum, scores.amax(dim=1, keepdim=True))
-            weights = scores.sub(larger).exp_()
             faded = (maximum - larger).exp_()  # what the sums so far are worth now
+            weights = (scores - larger).exp_()
             total = total * faded + weights.sum(dim=1, keepdim=True)
-            context = context * faded.mT + weights.mT.to(image.dtype) @ tokens
+            context = context * faded.mT + weights.to(sum_dtype).mT @ tokens.to(sum_dtype)
             maximum = larger
-            reads = scores.unflatten(2, (self.num_heads, -1)).add_(mask_bias).softmax(dim=3)
-            torch.baddbmm(
-                bias,
-                reads.flatten(2).to(image.dtype),
-                values,
-                out=image_update[:, start : start + step],
-            )
+
+            scores = scores.unflatten(2, (self.num_heads, -1)).masked_fill_(~text.mask, MASKED)
+            image_reads = scores.softmax(dim=3).flatten(2).to(dtype)
+            torch.baddbmm(bias, image_reads, values, out=update)
         return image_update, context / total.mT, None

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from glipkit.layers.numerics import at_least_float32, product_dtype
 from glipkit.ops.deform_conv import modulated_deform_conv2d
 
 
@@ -64,14 +63,12 @@ class ModulatedDeformConv2d(nn.Module):
         Returns:
             (B, out_channels, OH, OW).
         """
-        # Under autocast the products run in half precision; positions stay exact to the pixel.
-        dtype = product_dtype(x)
         return modulated_deform_conv2d(
-            x.to(dtype),
-            at_least_float32(offset),
-            at_least_float32(mask),
-            self.weight.to(dtype),
-            self.bias.to(dtype),
+            x,
+            offset,
+            mask,
+            self.weight,
+            self.bias,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,

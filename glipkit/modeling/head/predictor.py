@@ -12,9 +12,12 @@ from glipkit.layers.numerics import limited
 
 
 class LevelPrediction(NamedTuple):
-    """Predictions for one pyramid level; positions row by row, one anchor each."""
+    """Predictions for one pyramid level; positions row by row, one anchor each.
 
-    token_logits: Tensor  # (B, H*W, T) match with each text token, before the sigmoid; float32
+    In the precision of the weights, also under autocast.
+    """
+
+    token_logits: Tensor  # (B, H*W, T) match with each text token, before the sigmoid
     box_deltas: Tensor  # (B, H*W, 4) as `BoxCoder` reads them
     centerness: Tensor  # (B, H*W) before the sigmoid
 
@@ -75,32 +78,29 @@ class GroundingPredictor(nn.Module):
             raise ValueError(
                 f"the predictor was built for {len(self.level_scales)} levels, got {len(levels)}"
             )
-        words, word_bias = self._words(text)
-        predictions = []
-        for level, scale in zip(levels, self.level_scales):
-            tokens = level.flatten(2).mT  # (B, H*W, C)
-            predictions.append(
-                LevelPrediction(
-                    token_logits=_align(tokens, words, word_bias),
-                    box_deltas=scale(_at_every_position(self.box, tokens)),
-                    centerness=_at_every_position(self.centerness, tokens).squeeze(2),
-                )
+        with torch.autocast(text.device.type, enabled=False):  # cheap, and boxes need the digits
+            words, word_bias = self._words(text)
+            return tuple(
+                self._predict(level.to(words.dtype), scale, words, word_bias)
+                for level, scale in zip(levels, self.level_scales)
             )
-        return tuple(predictions)
 
     def _words(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """The text in the channels of the image, (B, T, C), and its bias, (B, 1, T)."""
-        with torch.autocast(text.device.type, enabled=False):
-            text = normalize(text.to(self.text_bias.dtype), dim=2, eps=1e-12)
-            # Halved for the projection, not for the bias: as published (BEHAVIOUR 7, trap 6).
-            words = self.text_projection(text / 2) / self.log_scale.exp()
-            return words, (text @ self.text_bias + self.bias)[:, None]
+        text = normalize(text.to(self.text_bias.dtype), dim=2, eps=1e-12)
+        # Halved for the projection, not for the bias: as published (BEHAVIOUR 7, trap 6).
+        words = self.text_projection(text / 2) / self.log_scale.exp()
+        return words, (text @ self.text_bias + self.bias)[:, None]
 
-
-def _align(tokens: Tensor, words: Tensor, word_bias: Tensor) -> Tensor:
-    """(B, H*W, T) logits, in the precision of the weights also under autocast."""
-    with torch.autocast(tokens.device.type, enabled=False):
-        return limited(torch.baddbmm(word_bias, tokens.to(words.dtype), words.mT))
+    def _predict(
+        self, level: Tensor, scale: Scale, words: Tensor, word_bias: Tensor
+    ) -> LevelPrediction:
+        tokens = level.flatten(2).mT  # (B, H*W, C)
+        return LevelPrediction(
+            token_logits=limited(torch.baddbmm(word_bias, tokens, words.mT)),
+            box_deltas=scale(_at_every_position(self.box, tokens)),
+            centerness=_at_every_position(self.centerness, tokens).squeeze(2),
+        )
 
 
 def _at_every_position(layer: nn.Conv2d, tokens: Tensor) -> Tensor:
