@@ -26,8 +26,8 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     "MODEL.FPN.USE_SPP": (False,),
     "MODEL.FPN.USE_PAN": (False,),
     "MODEL.FPN.USE_DYHEAD": (False,),
-    "MODEL.LANGUAGE_BACKBONE.MASK_SPECIAL": (False,),
     "MODEL.GROUP_NORM.DIM_PER_GP": (-1,),
+    "MODEL.GROUP_NORM.EPSILON": (1e-5,),
     "MODEL.RPN.USE_FPN": (True,),
     "MODEL.RPN.ASPECT_RATIOS": ((1.0,),),
     "MODEL.RPN.SCALES_PER_OCTAVE": (1,),
@@ -48,7 +48,7 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     f"{_FUSE}.USE_CLASSIFICATION_LOSS": (False,),
     f"{_FUSE}.USE_TOKEN_LOSS": (False,),
     f"{_FUSE}.USE_DOT_PRODUCT_TOKEN_LOSS": (True,),
-    "INPUT.FORMAT": ("",),
+    "INPUT.FORMAT": ("", "rgb", "rgb255", "bgr", "bgr255"),
     "INPUT.FIX_RES": (False,),
     "DATASETS.ONE_HOT": (False,),
     "DATASETS.USE_SUPRESS_QUERY": (False,),
@@ -176,6 +176,12 @@ def check(cfg: CfgNode, where: Mapping[str, str]) -> None:
     _check_backbone(values)
     _check_head(values)
     _check_words(values)
+    for when in ("TEST", "TRAIN"):
+        shorter, longer = f"INPUT.MIN_SIZE_{when}", f"INPUT.MAX_SIZE_{when}"
+        if values.value[shorter] > values.value[longer]:
+            values.contradict(
+                shorter, longer, "no picture's shorter side is longer than its longer"
+            )
     enabled, largest = "SOLVER.CLIP_GRADIENTS.ENABLED", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE"
     if values.value[enabled] and values.value[largest] <= 0:
         values.contradict(enabled, largest, "every gradient would be clipped away")

@@ -51,14 +51,14 @@ MODEL.LANGUAGE_BACKBONE.NUM_HEADS = 12  # ours: attention heads, also of the tow
 MODEL.LANGUAGE_BACKBONE.MLP_DIM = 3072  # ours: hidden features of the MLPs, also of the tower's
 MODEL.LANGUAGE_BACKBONE.N_LAYERS = 1  # last layers averaged into the `embedded` text features
 MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN = 256  # tokens of one prompt, [CLS] and [SEP] included
-MODEL.LANGUAGE_BACKBONE.MASK_SPECIAL = False  # hide special tokens from the image; not built here
+MODEL.LANGUAGE_BACKBONE.MASK_SPECIAL = False  # hide [CLS], [SEP] and padding from the tower
 MODEL.LANGUAGE_BACKBONE.FREEZE = False  # without gradient, in evaluation mode
 MODEL.LANGUAGE_BACKBONE.USE_CHECKPOINT = False  # recompute activations in the backward pass
 
 MODEL.GROUP_NORM = CfgNode()  # in the tower's DyConv
 MODEL.GROUP_NORM.NUM_GROUPS = 16  # groups; must divide MODEL.DYHEAD.CHANNELS
 MODEL.GROUP_NORM.DIM_PER_GP = -1  # channels per group instead of NUM_GROUPS; not built here
-MODEL.GROUP_NORM.EPSILON = 1e-5  # added to the variance
+MODEL.GROUP_NORM.EPSILON = 1e-5  # added to the variance; only 1e-5 here
 
 MODEL.RPN = CfgNode()  # anchors; sequences name the pyramid levels, finest first
 MODEL.RPN.USE_FPN = False  # anchors on a pyramid, one size per level; GLIP's files say True

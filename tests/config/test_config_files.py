@@ -142,8 +142,16 @@ def test_few_shot_splits_are_registered() -> None:
 def test_registered_folders_are_relative_to_the_dataset_root() -> None:
     for path in TASKS:
         for entry in load_config([GLIP_T, path]).DATASETS.REGISTER.values():
-            assert set(entry) == {"img_dir", "ann_file"}
+            assert set(entry) - {"kind"} == {"img_dir", "ann_file"}
             assert not any(Path(value).is_absolute() or ".." in value for value in entry.values())
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CONFIGS / "lvis").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_lvis_is_never_judged_like_coco(path: Path) -> None:
+    data = load_config([GLIP_T, path]).DATASETS
+    assert [data.REGISTER[name].kind for name in data.TEST] == ["lvis"]
 
 
 @pytest.mark.parametrize(

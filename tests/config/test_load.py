@@ -312,6 +312,7 @@ def test_refused_overrides(key: str, word: str, message: str) -> None:
             "BACKBONE.OUT_CHANNELS is 256",
             "DYHEAD.CHANNELS is 128",
         ),
+        (("INPUT.MIN_SIZE_TEST", "1400"), "MIN_SIZE_TEST is 1400", "MAX_SIZE_TEST is 1333"),
         (("MODEL.GROUP_NORM.NUM_GROUPS", "7"), "DYHEAD.CHANNELS", "GROUP_NORM.NUM_GROUPS"),
         (("MODEL.DYHEAD.FUSE_CONFIG.NUM_HEADS", "7"), "EMBED_DIM", "FUSE_CONFIG.NUM_HEADS"),
         (("MODEL.LANGUAGE_BACKBONE.LANG_DIM", "770"), "LANG_DIM", "LANGUAGE_BACKBONE.NUM_HEADS"),
