@@ -19,19 +19,11 @@ struct Geometry {
   int64_t offset_groups;
   int64_t stride[2], padding[2], dilation[2];  // vertical, horizontal
 
-  int64_t taps() const { return KH * KW; }
-  int64_t pixels() const { return H * W; }
-  int64_t outputs() const { return OH * OW; }
-  int64_t group_channels() const { return C / groups; }
-  int64_t group_outputs() const { return O / groups; }
-
-  // Where tap `tap` of output pixel `output` reads when its offset is zero.
-  GLIPKIT_HOST_DEVICE int64_t regular_y(int64_t output, int64_t tap) const {
-    return output / OW * stride[0] - padding[0] + tap / KW * dilation[0];
-  }
-  GLIPKIT_HOST_DEVICE int64_t regular_x(int64_t output, int64_t tap) const {
-    return output % OW * stride[1] - padding[1] + tap % KW * dilation[1];
-  }
+  GLIPKIT_HOST_DEVICE int64_t taps() const { return KH * KW; }
+  GLIPKIT_HOST_DEVICE int64_t pixels() const { return H * W; }
+  GLIPKIT_HOST_DEVICE int64_t outputs() const { return OH * OW; }
+  GLIPKIT_HOST_DEVICE int64_t group_channels() const { return C / groups; }
+  GLIPKIT_HOST_DEVICE int64_t group_outputs() const { return O / groups; }
 };
 
 inline int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding,
@@ -49,6 +41,16 @@ inline void check_shape(const torch::stable::Tensor& tensor, const char* name,
     same = same && tensor.size(static_cast<int64_t>(i)) == expected[i];
   }
   GLIPKIT_CHECK(same, name, " must have shape [", text.str(), "], got ", shape(tensor));
+}
+
+// A kernel reads memory as the type it believes in, so this is no mere courtesy; nor is the device.
+inline void check_type(const torch::stable::Tensor& tensor, const char* name,
+                       const torch::stable::Tensor& other, const char* other_name) {
+  GLIPKIT_CHECK(tensor.scalar_type() == other.scalar_type(), name, " must have the type of ",
+                other_name);
+  GLIPKIT_CHECK(
+      tensor.is_cuda() == other.is_cuda() && tensor.get_device_index() == other.get_device_index(),
+      name, " must be on the device of ", other_name);
 }
 
 // Reads the sizes off the tensors and checks everything that a kernel relies on.
@@ -93,9 +95,25 @@ inline Geometry check_deform_conv(const torch::stable::Tensor& input,
   check_shape(mask, "mask", {g.B, g.offset_groups * g.taps(), g.OH, g.OW});
   GLIPKIT_CHECK(g.C % g.offset_groups == 0, "input channels must be a multiple of the ",
                 g.offset_groups, " offset groups, got ", g.C);
-  GLIPKIT_CHECK(weight.scalar_type() == input.scalar_type(), "weight must have the type of input");
-  GLIPKIT_CHECK(offset.scalar_type() == mask.scalar_type(), "mask must have the type of offset");
+  check_type(weight, "weight", input, "input");
+  check_type(mask, "mask", offset, "offset");
+  const bool is_double = input.scalar_type() == torch::headeronly::ScalarType::Double;
+  if (is_double || offset.scalar_type() != torch::headeronly::ScalarType::Float) {
+    check_type(offset, "offset", input, "input");
+  }
   return g;
+}
+
+inline void check_bias(const torch::stable::Tensor& bias, const torch::stable::Tensor& input,
+                       const Geometry& g) {
+  check_shape(bias, "bias", {g.O});
+  check_type(bias, "bias", input, "input");
+}
+
+inline void check_grad_output(const torch::stable::Tensor& grad_output,
+                              const torch::stable::Tensor& input, const Geometry& g) {
+  check_shape(grad_output, "grad_output", {g.B, g.O, g.OH, g.OW});
+  check_type(grad_output, "grad_output", input, "input");
 }
 
 }  // namespace glipkit

@@ -487,7 +487,7 @@ Tensor contiguous_as(const Tensor& tensor) {
   return torch::stable::contiguous(as_type<T>(tensor));
 }
 
-void check_type(const Tensor& input) {
+void check_input_type(const Tensor& input) {
   const ScalarType type = input.scalar_type();
   GLIPKIT_CHECK(type == ScalarType::Float || type == ScalarType::Double ||
                     type == ScalarType::BFloat16 || type == ScalarType::Half,
@@ -499,9 +499,9 @@ Tensor modulated_deform_conv2d(const Tensor& input, const Tensor& offset, const 
                                const std::vector<int64_t>& stride,
                                const std::vector<int64_t>& padding,
                                const std::vector<int64_t>& dilation) {
-  check_type(input);
+  check_input_type(input);
   const Geometry g = check_deform_conv(input, offset, mask, weight, stride, padding, dilation);
-  if (bias) check_shape(*bias, "bias", {g.O});
+  if (bias) check_bias(*bias, input, g);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     std::optional<Tensor> biases;
@@ -517,9 +517,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> modulated_deform_conv2d_backward(
     const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& mask,
     const Tensor& weight, const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
     const std::vector<int64_t>& dilation) {
-  check_type(input);
+  check_input_type(input);
   const Geometry g = check_deform_conv(input, offset, mask, weight, stride, padding, dilation);
-  check_shape(grad_output, "grad_output", {g.B, g.O, g.OH, g.OW});
+  check_grad_output(grad_output, input, g);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     return backward<T>(as_type<T>(grad_output), as_type<T>(input), contiguous_as<T>(offset),

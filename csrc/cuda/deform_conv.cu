@@ -1,0 +1,435 @@
+// Modulated deformable convolution on the GPU, forward and backward.
+//
+// The input is read channels-last, so that neighbouring threads read neighbouring channels of the
+// same corner, 16 bytes each where the sizes allow. Columns exist for a chunk of one image's output
+// pixels at a time; torch's own matrix product (cuBLAS, TF32 or not as torch is told) multiplies
+// them, straight into the output. Positions, weights and sums are float32 for half precision.
+//
+// The backward pass makes the columns again. It adds to the gradient of the input with atomicAdd,
+// in no fixed order: that gradient differs in its last bits from run to run. The others do not.
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <array>
+#include <limits>
+#include <tuple>
+
+#include "cuda/launch.h"
+#include "deform_conv.h"
+
+namespace glipkit {
+namespace {
+
+using torch::headeronly::BFloat16;
+using torch::headeronly::Half;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+constexpr int64_t kThreads = 256;
+constexpr int64_t kWarp = 32;
+// Of the columns: about a GPU's second-level cache (40 MB on A100, 50 MB on H100), yet enough rows
+// for the matrix product to fill the GPU.
+constexpr int64_t kColumnBytes = 64 << 20;
+constexpr int64_t kVectorBytes = 16;
+constexpr int64_t kOutside = -1;  // a corner that is not in the image
+
+// What a type is computed in.
+template <typename T>
+using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Vector {
+  T value[N];
+};
+
+template <typename T>
+struct Sample {
+  Bilinear<T> at;
+  T strength;
+};
+
+// One image's sample for a tap of an output pixel; `channel` is offset group x tap.
+template <typename T>
+__device__ Sample<T> locate(const T* offset, const T* mask, const Geometry& g, int64_t channel,
+                            int64_t tap, int64_t output) {
+  // 32 bits: a division of 64 takes several times as long. check_index_width saw to it.
+  const uint32_t row = static_cast<uint32_t>(output) / static_cast<uint32_t>(g.OW);
+  const uint32_t column = static_cast<uint32_t>(output) % static_cast<uint32_t>(g.OW);
+  const uint32_t tap_row = static_cast<uint32_t>(tap) / static_cast<uint32_t>(g.KW);
+  const uint32_t tap_column = static_cast<uint32_t>(tap) % static_cast<uint32_t>(g.KW);
+  const int64_t y = row * g.stride[0] - g.padding[0] + tap_row * g.dilation[0];
+  const int64_t x = column * g.stride[1] - g.padding[1] + tap_column * g.dilation[1];
+  const int64_t P = g.outputs();
+  const T down = offset[2 * channel * P + output], right = offset[(2 * channel + 1) * P + output];
+  return {bilinear<T>(static_cast<T>(y) + down, static_cast<T>(x) + right, g.H, g.W, kOutside),
+          mask[channel * P + output]};
+}
+
+// Columns of output pixels [first, first + count): (groups, count, taps, C / groups). A thread does
+// N neighbouring channels, which share a group and an offset group.
+template <typename T, int N>
+__global__ void gather(const T* pixels, const Compute<T>* offset, const Compute<T>* mask,
+                       Geometry g, int64_t first, int64_t count, T* columns) {
+  using C = Compute<T>;
+  const uint32_t K = static_cast<uint32_t>(g.taps());
+  const uint32_t vectors = static_cast<uint32_t>(g.C / N);
+  const uint32_t group_channels = static_cast<uint32_t>(g.group_channels());
+  const uint32_t offset_channels = static_cast<uint32_t>(g.C / g.offset_groups);
+  const int64_t total = count * K * vectors;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total;
+       i += step) {
+    const uint32_t item = static_cast<uint32_t>(i);  // fits: check_index_width
+    const uint32_t c = item % vectors * N;
+    const uint32_t tap = item / vectors % K;
+    const int64_t pixel = item / vectors / K;
+    const int64_t channel = static_cast<int64_t>(c / offset_channels) * K + tap;
+    const Sample<C> sample = locate<C>(offset, mask, g, channel, tap, first + pixel);
+
+    C sum[N] = {};
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (sample.at.corner[k] == kOutside) continue;
+      const auto corner =
+          *reinterpret_cast<const Vector<T, N>*>(pixels + sample.at.corner[k] * g.C + c);
+#pragma unroll
+      for (int j = 0; j < N; ++j) sum[j] += sample.at.weight[k] * static_cast<C>(corner.value[j]);
+    }
+    Vector<T, N> column;
+#pragma unroll
+    for (int j = 0; j < N; ++j) column.value[j] = static_cast<T>(sum[j] * sample.strength);
+    const int64_t group = c / group_channels;
+    T* target = columns + ((group * count + pixel) * K + tap) * group_channels + c % group_channels;
+    *reinterpret_cast<Vector<T, N>*>(target) = column;
+  }
+}
+
+// Backward through `gather`: a warp does a sample of one offset group, its lanes the channels.
+// Leaves the columns, adds to the gradient of the pixels, writes those of offset and mask.
+template <typename T>
+__global__ void gather_backward(const T* pixels, const Compute<T>* offset, const Compute<T>* mask,
+                                const T* grad_columns, Geometry g, int64_t first, int64_t count,
+                                T* columns, Compute<T>* grad_pixels, Compute<T>* grad_offset,
+                                Compute<T>* grad_mask) {
+  using C = Compute<T>;
+  const uint32_t K = static_cast<uint32_t>(g.taps());
+  const uint32_t groups = static_cast<uint32_t>(g.offset_groups);
+  const uint32_t group_channels = static_cast<uint32_t>(g.group_channels());
+  const uint32_t offset_channels = static_cast<uint32_t>(g.C / g.offset_groups);
+  const int64_t P = g.outputs();
+  const int64_t total = count * K * groups;
+  const uint32_t lane = threadIdx.x % kWarp;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarp);
+  // The bounds are the same for all lanes of a warp: they shuffle together below.
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
+       i < total; i += step) {
+    const uint32_t item = static_cast<uint32_t>(i);
+    const uint32_t offset_group = item % groups;
+    const uint32_t tap = item / groups % K;
+    const int64_t pixel = item / groups / K;
+    const int64_t channel = static_cast<int64_t>(offset_group) * K + tap;
+    const Sample<C> sample = locate<C>(offset, mask, g, channel, tap, first + pixel);
+
+    C product[4] = {};  // of the column's gradient with the corners
+    for (uint32_t j = lane; j < offset_channels; j += kWarp) {
+      const uint32_t c = offset_group * offset_channels + j;
+      const int64_t group = c / group_channels;
+      const int64_t index =
+          ((group * count + pixel) * K + tap) * group_channels + c % group_channels;
+      const C grad = static_cast<C>(grad_columns[index]);
+      C value = 0;
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (sample.at.corner[k] == kOutside) continue;
+        const int64_t place = sample.at.corner[k] * g.C + c;
+        const C corner = static_cast<C>(pixels[place]);
+        value += sample.at.weight[k] * corner;
+        product[k] += grad * corner;
+        atomicAdd(grad_pixels + place, sample.at.weight[k] * sample.strength * grad);
+      }
+      columns[index] = static_cast<T>(value * sample.strength);
+    }
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+        product[k] += __shfl_down_sync(0xffffffffu, product[k], distance);
+      }
+    }
+    if (lane != 0) continue;
+    const Bilinear<C>& at = sample.at;
+    const C left = product[2] - product[0], right = product[3] - product[1];
+    const C top = product[1] - product[0], bottom = product[3] - product[2];
+    const int64_t output = first + pixel;
+    grad_offset[2 * channel * P + output] =
+        sample.strength * ((1 - at.right) * left + at.right * right);
+    grad_offset[(2 * channel + 1) * P + output] =
+        sample.strength * ((1 - at.down) * top + at.down * bottom);
+    grad_mask[channel * P + output] = at.weight[0] * product[0] + at.weight[1] * product[1] +
+                                      at.weight[2] * product[2] + at.weight[3] * product[3];
+  }
+}
+
+// output (B, O, P) += bias (O,).
+template <typename T>
+__global__ void add_bias(T* output, const T* bias, int64_t O, int64_t P, int64_t total) {
+  using C = Compute<T>;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total;
+       i += step) {
+    output[i] = static_cast<T>(static_cast<C>(output[i]) + static_cast<C>(bias[i / P % O]));
+  }
+}
+
+// sum += part.
+template <typename T>
+__global__ void accumulate(Compute<T>* sum, const T* part, int64_t total) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total;
+       i += step) {
+    sum[i] += static_cast<Compute<T>>(part[i]);
+  }
+}
+
+template <typename T>
+constexpr ScalarType compute_type() {
+  return std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+}
+
+template <typename T>
+const T* data(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+template <typename T>
+T* mutable_data(const Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+// out = a b, all matrices, laid out anyhow. The form with `out` is not autocast: a and b are
+// multiplied in the type they have.
+void multiply(const Tensor& a, const Tensor& b, const Tensor& out) {
+  using torch::stable::detail::from;
+  std::array<StableIValue, 3> stack{from(a), from(b), from(out)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+  torch::stable::detail::to<Tensor>(stack[0]);  // `out` again: taken off the stack, not needed
+}
+
+// Output pixels whose columns are in memory at once.
+int64_t chunk_size(const Geometry& g, int64_t element_bytes) {
+  const int64_t fits = kColumnBytes / (g.taps() * g.C * element_bytes);
+  return std::clamp<int64_t>(fits, 1, g.outputs());
+}
+
+// Kernels number the pixels of a map, and the columns of a chunk, in 32 bits; addresses have 64.
+void check_index_width(const Geometry& g) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  GLIPKIT_CHECK(g.outputs() <= kMost && g.taps() * g.C <= kMost,
+                "at most 2^31 - 1 output pixels and as many taps times channels, got ", g.outputs(),
+                " and ", g.taps() * g.C);
+}
+
+// The tensors of a call as the kernels read them.
+template <typename T>
+struct Operands {
+  Geometry g;
+  Tensor pixels;   // (B, C, H, W) in memory as (B, H, W, C)
+  Tensor offset;   // (B, offset groups * taps * 2, OH, OW) in Compute<T>
+  Tensor mask;     // (B, offset groups * taps, OH, OW) in Compute<T>
+  Tensor weights;  // (groups, O / groups, taps * C / groups)
+  int64_t chunk;
+
+  Operands(const Tensor& input, const Tensor& offsets, const Tensor& masks, const Tensor& weight,
+           const Geometry& geometry)
+      : g(geometry),
+        pixels(torch::stable::contiguous(input, torch::headeronly::MemoryFormat::ChannelsLast)),
+        offset(torch::stable::contiguous(torch::stable::to(offsets, compute_type<T>()))),
+        mask(torch::stable::contiguous(torch::stable::to(masks, compute_type<T>()))),
+        weights(torch::stable::view(
+            torch::stable::contiguous(torch::stable::permute(weight, {0, 2, 3, 1})),
+            {g.groups, g.group_outputs(), depth()})),
+        chunk(chunk_size(g, sizeof(T))) {}
+
+  int64_t depth() const { return g.taps() * g.group_channels(); }
+
+  const T* image(int64_t b) const { return data<T>(pixels) + b * g.pixels() * g.C; }
+  const Compute<T>* image_offset(int64_t b) const {
+    return data<Compute<T>>(offset) + b * g.offset_groups * g.taps() * 2 * g.outputs();
+  }
+  const Compute<T>* image_mask(int64_t b) const {
+    return data<Compute<T>>(mask) + b * g.offset_groups * g.taps() * g.outputs();
+  }
+  Tensor group_weight(int64_t group) const { return torch::stable::select(weights, 0, group); }
+
+  Tensor new_columns() const { return torch::stable::new_empty(pixels, {chunk * g.taps() * g.C}); }
+
+  // One group of a chunk's columns, (count, depth).
+  Tensor group_columns(const Tensor& columns, int64_t group, int64_t count) const {
+    const int64_t size = count * depth();
+    Tensor flat = columns;  // narrow takes a reference it may change
+    return torch::stable::view(torch::stable::narrow(flat, 0, group * size, size),
+                               {count, depth()});
+  }
+
+  // One group of a chunk of an output-like (B, O, OH, OW), contiguous: (O / groups, count).
+  Tensor group_outputs(const Tensor& output, int64_t b, int64_t group, int64_t first,
+                       int64_t count) const {
+    Tensor map = torch::stable::select(
+        torch::stable::select(
+            torch::stable::view(output, {g.B, g.groups, g.group_outputs(), g.outputs()}), 0, b),
+        0, group);
+    return torch::stable::narrow(map, 1, first, count);
+  }
+};
+
+bool aligned(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % kVectorBytes == 0;
+}
+
+template <typename T>
+void launch_gather(const Operands<T>& in, int64_t b, int64_t first, int64_t count,
+                   const Tensor& columns) {
+  constexpr int N = kVectorBytes / sizeof(T);
+  const Geometry& g = in.g;
+  const T* image = in.image(b);
+  T* to = mutable_data<T>(columns);
+  const cudaStream_t stream = current_stream(columns);
+  const bool wide = g.group_channels() % N == 0 && g.C / g.offset_groups % N == 0 &&
+                    aligned(image) && aligned(to);
+  const int64_t threads = count * g.taps() * g.C / (wide ? N : 1);
+  const auto kernel = wide ? gather<T, N> : gather<T, 1>;
+  kernel<<<grid_size(threads, kThreads), kThreads, 0, stream>>>(
+      image, in.image_offset(b), in.image_mask(b), g, first, count, to);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <typename T>
+Tensor forward(const Tensor& input, const Tensor& offset, const Tensor& mask, const Tensor& weight,
+               const std::optional<Tensor>& bias, const Geometry& g) {
+  const Operands<T> in(input, offset, mask, weight, g);
+  const Tensor output = torch::stable::new_empty(input, {g.B, g.O, g.OH, g.OW});
+  const Tensor columns = in.new_columns();
+  for (int64_t b = 0; b < g.B; ++b) {
+    for (int64_t first = 0; first < g.outputs(); first += in.chunk) {
+      const int64_t count = std::min(in.chunk, g.outputs() - first);
+      launch_gather<T>(in, b, first, count, columns);
+      for (int64_t group = 0; group < g.groups; ++group) {
+        Tensor column = in.group_columns(columns, group, count);
+        multiply(in.group_weight(group), torch::stable::transpose(column, 0, 1),
+                 in.group_outputs(output, b, group, first, count));
+      }
+    }
+  }
+  const int64_t total = output.numel();
+  if (bias && total > 0) {
+    const Tensor biases = torch::stable::contiguous(*bias);
+    add_bias<T><<<grid_size(total, kThreads), kThreads, 0, current_stream(output)>>>(
+        mutable_data<T>(output), data<T>(biases), g.O, g.outputs(), total);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+  return output;
+}
+
+template <typename T>
+std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input,
+                                                    const Tensor& offset, const Tensor& mask,
+                                                    const Tensor& weight, const Geometry& g) {
+  using C = Compute<T>;
+  using torch::stable::new_empty;
+  using torch::stable::new_zeros;
+  const Operands<T> in(input, offset, mask, weight, g);
+  const Tensor grads = torch::stable::contiguous(grad_output);
+  const Tensor columns = in.new_columns(), grad_columns = in.new_columns();
+  const Tensor grad_pixels = new_zeros(input, {g.B, g.H, g.W, g.C}, compute_type<T>());
+  const Tensor grad_offset = new_empty(in.offset, in.offset.sizes());
+  const Tensor grad_mask = new_empty(in.mask, in.mask.sizes());
+  const Tensor grad_weights =
+      new_zeros(input, {g.groups, g.group_outputs(), in.depth()}, compute_type<T>());
+  const Tensor part = new_empty(input, {g.group_outputs(), in.depth()});
+  const cudaStream_t stream = current_stream(input);
+
+  for (int64_t b = 0; b < g.B; ++b) {
+    const int64_t displacement = b * g.offset_groups * g.taps() * g.outputs();
+    for (int64_t first = 0; first < g.outputs(); first += in.chunk) {
+      const int64_t count = std::min(in.chunk, g.outputs() - first);
+      for (int64_t group = 0; group < g.groups; ++group) {
+        Tensor grad = in.group_outputs(grads, b, group, first, count);
+        multiply(torch::stable::transpose(grad, 0, 1), in.group_weight(group),
+                 in.group_columns(grad_columns, group, count));
+      }
+      const int64_t threads = count * g.taps() * g.offset_groups * kWarp;
+      gather_backward<T><<<grid_size(threads, kThreads), kThreads, 0, stream>>>(
+          in.image(b), in.image_offset(b), in.image_mask(b), data<T>(grad_columns), g, first, count,
+          mutable_data<T>(columns), mutable_data<C>(grad_pixels) + b * g.pixels() * g.C,
+          mutable_data<C>(grad_offset) + 2 * displacement,
+          mutable_data<C>(grad_mask) + displacement);
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+      for (int64_t group = 0; group < g.groups; ++group) {
+        multiply(in.group_outputs(grads, b, group, first, count),
+                 in.group_columns(columns, group, count), part);
+        const int64_t size = part.numel();
+        accumulate<T><<<grid_size(size, kThreads), kThreads, 0, stream>>>(
+            mutable_data<C>(grad_weights) + group * size, data<T>(part), size);
+        STD_CUDA_KERNEL_LAUNCH_CHECK();
+      }
+    }
+  }
+  const Tensor grad_input = torch::stable::permute(grad_pixels, {0, 3, 1, 2});
+  const Tensor grad_weight = torch::stable::permute(
+      torch::stable::view(grad_weights, {g.O, g.KH, g.KW, g.group_channels()}), {0, 3, 1, 2});
+  const auto finish = [](const Tensor& gradient, const Tensor& of) {
+    return torch::stable::contiguous(torch::stable::to(gradient, of.scalar_type()));
+  };
+  return {finish(grad_input, input), finish(grad_offset, offset), finish(grad_mask, mask),
+          finish(grad_weight, weight)};
+}
+
+// Calls run(T{}) with the type of the tensor's elements.
+template <typename Run>
+auto with_type(const Tensor& tensor, const Run& run) {
+  const ScalarType type = tensor.scalar_type();
+  if (type == ScalarType::Double) return run(double{});
+  if (type == ScalarType::Half) return run(Half{});
+  if (type == ScalarType::BFloat16) return run(BFloat16{});
+  GLIPKIT_CHECK(type == ScalarType::Float, "input must be float32, float64, bfloat16 or float16");
+  return run(float{});
+}
+
+Tensor modulated_deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& mask,
+                               const Tensor& weight, const std::optional<Tensor>& bias,
+                               const std::vector<int64_t>& stride,
+                               const std::vector<int64_t>& padding,
+                               const std::vector<int64_t>& dilation) {
+  const Geometry g = check_deform_conv(input, offset, mask, weight, stride, padding, dilation);
+  check_index_width(g);
+  if (bias) check_bias(*bias, input, g);
+  const DeviceGuard guard(input.get_device_index());
+  return with_type(input, [&](auto zero) {
+    return forward<decltype(zero)>(input, offset, mask, weight, bias, g);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> modulated_deform_conv2d_backward(
+    const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& mask,
+    const Tensor& weight, const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
+    const std::vector<int64_t>& dilation) {
+  const Geometry g = check_deform_conv(input, offset, mask, weight, stride, padding, dilation);
+  check_index_width(g);
+  check_grad_output(grad_output, input, g);
+  const DeviceGuard guard(input.get_device_index());
+  return with_type(input, [&](auto zero) {
+    return backward<decltype(zero)>(grad_output, input, offset, mask, weight, g);
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(glipkit, CUDA, m) {
+  m.impl("modulated_deform_conv2d", TORCH_BOX(&modulated_deform_conv2d));
+  m.impl("modulated_deform_conv2d_backward", TORCH_BOX(&modulated_deform_conv2d_backward));
+}
+
+}  // namespace glipkit
