@@ -1,9 +1,6 @@
 """cfg -> test sets: the parts list of everything that is fetched."""
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from yacs.config import CfgNode
 
@@ -46,15 +43,16 @@ def build_test_transform(cfg: CfgNode) -> TestTransform:
         max_size=cfg.INPUT.MAX_SIZE_TEST,
         mean=tuple(cfg.INPUT.PIXEL_MEAN),
         std=tuple(cfg.INPUT.PIXEL_STD),
-        pixel_format=cfg.INPUT.FORMAT.lower() or ("bgr255" if cfg.INPUT.TO_BGR255 else "rgb"),
+        pixel_format="bgr255" if cfg.INPUT.TO_BGR255 else "rgb",
     )
 
 
 def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
-    override = None
-    if cfg.DATASETS.USE_OVERRIDE_CATEGORY:
-        override = _json_list(cfg.DATASETS.OVERRIDE_CATEGORY, "DATASETS.OVERRIDE_CATEGORY")
-    dataset = load_coco(spec, override_categories=override)
+    words = cfg.DATASETS
+    dataset = load_coco(
+        spec,
+        override_categories=words.OVERRIDE_CATEGORY if words.USE_OVERRIDE_CATEGORY else None,
+    )
     if cfg.TEST.SUBSET > 0:
         dataset = dataset.first(cfg.TEST.SUBSET)
 
@@ -64,8 +62,8 @@ def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> Te
         tokenizer,
         chunk_size=cfg.TEST.CHUNKED_EVALUATION,
         max_tokens=max_tokens,
-        separator=cfg.DATASETS.SEPARATION_TOKENS,
-        caption_prompts=_caption_prompts(cfg, len(dataset.categories)),
+        separator=words.SEPARATION_TOKENS,
+        caption_prompts=words.CAPTION_PROMPT if words.USE_CAPTION_PROMPT else None,
     )
     logger.info(
         "%s: %d images, %d categories, %d %s",
@@ -96,35 +94,3 @@ def _check_kind(spec: DatasetSpec) -> None:
             "compute; COCO AP would mislead. To have it all the same, name the file in "
             'DATASETS.REGISTER with kind: "coco"'
         )
-
-
-def _caption_prompts(cfg: CfgNode, num_categories: int) -> Sequence[Mapping[str, str]] | None:
-    if not cfg.DATASETS.USE_CAPTION_PROMPT or not cfg.DATASETS.CAPTION_PROMPT:
-        return None
-    prompts = _json_list(cfg.DATASETS.CAPTION_PROMPT, "DATASETS.CAPTION_PROMPT")
-    for entry in prompts:
-        if not {"prefix", "name", "suffix"} <= entry.keys():
-            raise ValueError(
-                "DATASETS.CAPTION_PROMPT needs prefix, name and suffix in each entry, got "
-                f"{dict(entry)}"
-            )
-    if len(prompts) != num_categories:
-        raise ValueError(
-            "DATASETS.CAPTION_PROMPT needs one entry for each category, by ascending id: "
-            f"{len(prompts)} entries for {num_categories} categories"
-        )
-    return prompts
-
-
-def _json_list(value: Any, key: str) -> Sequence[Mapping[str, Any]] | None:
-    """A list of objects, which GLIP's files write as JSON text inside the YAML."""
-    if value in (None, "", "None"):
-        return None
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"{key} is not valid JSON: {error}; got {value!r}") from None
-    if not isinstance(value, (list, tuple)) or not all(isinstance(x, Mapping) for x in value):
-        raise ValueError(f"{key} must be a list of objects, got {value!r}")
-    return value

@@ -7,11 +7,17 @@ from yacs.config import CfgNode
 from glipkit.data.test_set import TestSet
 from glipkit.evaluation.coco import CocoEvaluator
 from glipkit.evaluation.evaluator import Evaluator
+from glipkit.runtime.distributed import world_size
 
 
 def build_evaluator(test_set: TestSet) -> Evaluator:
     """The judge of a test set."""
     return CocoEvaluator(test_set.dataset, test_set.category_ids)
+
+
+def images_per_rank(cfg: CfgNode) -> int:
+    """This process's part of TEST.IMS_PER_BATCH, which counts all processes together."""
+    return max(cfg.TEST.IMS_PER_BATCH // world_size(), 1)
 
 
 def describe_protocol(cfg: CfgNode, *, weights: str) -> dict[str, Any]:
@@ -22,12 +28,21 @@ def describe_protocol(cfg: CfgNode, *, weights: str) -> dict[str, Any]:
         weights: hash of the model's weights.
     """
     atss = cfg.MODEL.ATSS
+    swin, head = cfg.MODEL.SWINT, cfg.MODEL.DYHEAD
     return {
+        "model": {
+            "backbone": cfg.MODEL.BACKBONE.CONV_BODY,
+            "embed_dim": swin.EMBED_DIM,
+            "depths": list(swin.DEPTHS),
+            "tower_blocks": head.NUM_CONVS,
+            "early_fusion": head.FUSE_CONFIG.EARLY_FUSE_ON,
+            "text_encoder": cfg.MODEL.LANGUAGE_BACKBONE.MODEL_TYPE,
+        },
         "weights": weights,
         "metric": "COCO box AP (pycocotools)",
         "precision": cfg.TEST.PRECISION,
         "chunk_size": cfg.TEST.CHUNKED_EVALUATION,
-        "score_aggregation": cfg.MODEL.DYHEAD.SCORE_AGG,
+        "score_aggregation": head.SCORE_AGG,
         "score_threshold": atss.INFERENCE_TH,
         "nms_threshold": atss.NMS_TH,
         "candidates_per_level": atss.PRE_NMS_TOP_N,

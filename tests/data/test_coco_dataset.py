@@ -238,12 +238,6 @@ def test_override_needs_names(tmp_path: Path) -> None:
         load_coco(draw(tmp_path), override_categories=[{"id": 3, "name": ""}])
 
 
-def test_shared_names_are_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]
-    load_coco(write(tmp_path, IMAGES, [], categories))
-    assert "share a name" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("annotations", "num_images", "num_boxes"),
     [

@@ -76,7 +76,7 @@ def load_coco(
     categories = file.categories
     if override_categories is not None:
         categories = _overridden(categories, override_categories, spec)
-    _report(spec, file.faults, len(file.annotations), categories)
+    _report(spec, file.faults, len(file.annotations))
     return CocoDetection(
         name=spec.name,
         ann_file=spec.ann_file,
@@ -108,26 +108,13 @@ def _overridden(
     return tuple(Category(entry["id"], str(entry["name"])) for entry in override)
 
 
-def _report(
-    spec: DatasetSpec,
-    faults: Mapping[str, int],
-    num_annotations: int,
-    categories: Sequence[Category],
-) -> None:
+def _report(spec: DatasetSpec, faults: Mapping[str, int], num_annotations: int) -> None:
     if faults:
         rows = "\n".join(
             f"  {count:>7}  {fault}{_consequence(fault)}" for fault, count in faults.items()
         )
         logger.warning(
             "%s: of %d annotations in %s\n%s", spec.name, num_annotations, spec.ann_file, rows
-        )
-    names = [category.name for category in categories]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        logger.warning(
-            "%s: several categories share a name, no prompt can tell them apart: %s",
-            spec.name,
-            ", ".join(repeated),
         )
 
 

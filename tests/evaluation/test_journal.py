@@ -1,0 +1,85 @@
+"""Predictions on disk: exact, whole, and never somebody else's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from glipkit.evaluation.journal import Journal, JournalError, discard_journals, read_journals
+from glipkit.structures.detections import Detections
+
+PINS = {"weights": "abc", "captions": ["cat. dog"], "size": (1, 2)}
+
+
+def detections(count: int) -> Detections:
+    return Detections(
+        torch.rand(count, 4) * 1000, torch.rand(count), torch.arange(count), (480, 640)
+    )
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+    written = {1: detections(3), 2: detections(0)}
+    with Journal(tmp_path, 0, PINS) as journal:
+        for image_id, each in written.items():
+            journal.add(image_id, each)
+    with Journal(tmp_path, 1, PINS) as journal:
+        journal.add(7, detections(1))
+    found = read_journals(tmp_path, PINS)
+    assert found.keys() == {1, 2, 7}
+    for image_id, each in written.items():
+        assert torch.equal(found[image_id].boxes, each.boxes)
+        assert torch.equal(found[image_id].scores, each.scores)
+        assert torch.equal(found[image_id].phrase_ids, each.phrase_ids)
+        assert found[image_id].image_size == (480, 640)
+
+
+def test_lines_are_on_disk_before_the_end(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 0, PINS)
+    journal.add(1, detections(2))
+    assert read_journals(tmp_path, PINS).keys() == {1}
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 7))
+def test_a_torn_line_is_ignored_and_cut_off(tmp_path: Path, cut: int) -> None:
+    with Journal(tmp_path, 0, PINS) as journal:
+        journal.add(1, detections(2))
+        journal.add(2, detections(2))
+    path = tmp_path / "journal-0.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert read_journals(tmp_path, PINS).keys() == {1}
+    with Journal(tmp_path, 0, PINS) as journal:
+        journal.add(3, detections(2))
+    assert read_journals(tmp_path, PINS).keys() == {1, 3}
+
+
+def test_a_torn_head_starts_again(tmp_path: Path) -> None:
+    (tmp_path / "journal-0.jsonl").write_text('{"depends_')
+    assert read_journals(tmp_path, PINS) == {}
+    with Journal(tmp_path, 0, PINS) as journal:
+        journal.add(3, detections(2))
+    assert read_journals(tmp_path, PINS).keys() == {3}
+
+
+def test_damage_in_the_middle_is_not_ignored(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0, PINS) as journal:
+        journal.add(1, detections(2))
+    path = tmp_path / "journal-0.jsonl"
+    path.write_text(path.read_text() + "nonsense\n")
+    with pytest.raises(JournalError, match=r"journal-0\.jsonl is damaged"):
+        read_journals(tmp_path, PINS)
+
+
+def test_every_difference_is_named(tmp_path: Path) -> None:
+    Journal(tmp_path, 0, PINS).add(1, detections(1))
+    with pytest.raises(JournalError) as caught:
+        read_journals(tmp_path, {**PINS, "weights": "def", "new": 1})
+    assert 'weights: then "abc", now "def"' in str(caught.value)
+    assert "new: then null, now 1" in str(caught.value)
+    assert "captions" not in str(caught.value)
+    assert "without --resume" in str(caught.value)
+
+
+def test_discard(tmp_path: Path) -> None:
+    Journal(tmp_path, 0, PINS).add(1, detections(1))
+    discard_journals(tmp_path)
+    assert read_journals(tmp_path, PINS) == {}

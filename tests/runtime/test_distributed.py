@@ -1,0 +1,79 @@
+"""Ranks, with and without fellows."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glipkit.runtime import distributed
+
+SCRIPT = """
+import sys
+from glipkit.runtime import distributed
+distributed.init()
+assert distributed.world_size() == 2
+gathered = distributed.gather_objects({"rank": distributed.rank()})
+if distributed.is_main():
+    assert gathered == [{"rank": 0}, {"rank": 1}], gathered
+else:
+    assert gathered is None
+assert distributed.broadcast_object(distributed.rank() + 40) == 40
+assert distributed.local_rank() == distributed.rank()
+distributed.barrier()
+distributed.shutdown()
+assert distributed.world_size() == 1
+open(sys.argv[-1] + str(distributed.local_rank()), "w").close()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_old_launcher(tmp_path: Path) -> None:
+    """Evaluation's tests cover torchrun; the old launcher also puts --local-rank on the line."""
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT)
+    repository = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "torch.distributed.launch", "--standalone",
+         "--nproc_per_node=2", str(script), str(tmp_path / "done")],
+        check=True, timeout=120, cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.glob("done*")) == ["done0", "done1"]
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_alone(alone: pytest.MonkeyPatch) -> None:
+    distributed.init()
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    assert distributed.is_main()
+    assert distributed.gather_objects("a") == ["a"]
+    assert distributed.broadcast_object("a") == "a"
+    distributed.barrier()
+    distributed.shutdown()
+
+
+def test_old_launcher_names_the_local_rank(alone: pytest.MonkeyPatch) -> None:
+    alone.setenv("LOCAL_RANK", "0")  # so that monkeypatch takes it away again
+    alone.delenv("LOCAL_RANK")
+    distributed.init(local_rank=3)
+    assert distributed.local_rank() == 3
+
+
+def test_half_an_environment(alone: pytest.MonkeyPatch) -> None:
+    alone.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"RANK, MASTER_ADDR, MASTER_PORT is not set.*torchrun"):
+        distributed.init()
+
+
+def test_numbers_that_are_none(alone: pytest.MonkeyPatch) -> None:
+    alone.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="WORLD_SIZE must be an integer, got 'two'"):
+        distributed.init()
