@@ -48,7 +48,7 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     f"{_FUSE}.USE_CLASSIFICATION_LOSS": (False,),
     f"{_FUSE}.USE_TOKEN_LOSS": (False,),
     f"{_FUSE}.USE_DOT_PRODUCT_TOKEN_LOSS": (True,),
-    "INPUT.FORMAT": ("", "rgb", "rgb255", "bgr", "bgr255"),
+    "INPUT.FORMAT": ("",),
     "INPUT.FIX_RES": (False,),
     "DATASETS.ONE_HOT": (False,),
     "DATASETS.USE_SUPRESS_QUERY": (False,),
@@ -69,6 +69,7 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     "TEST.PRECISION": ("float32", "bfloat16"),
     "GLIPKNOW.LAN_FEATURE_AGG_TYPE": ("first", "mean"),
     # Known to GLIP and not yet built: rather an error than an answer to another question.
+    f"{_FUSE}.ADD_LINEAR_LAYER": (False,),
     "TEST.USE_MULTISCALE": (False,),
     "TEST.SPECIAL_NMS": ("none",),
     "GLIPKNOW.PARALLEL_LANGUAGE_INPUT": (False,),

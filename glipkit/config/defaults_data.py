@@ -10,7 +10,7 @@ INPUT.MAX_SIZE_TEST = 1333  # longer side at most
 INPUT.PIXEL_MEAN = (102.9801, 115.9465, 122.7717)  # subtracted per channel, in the model's order
 INPUT.PIXEL_STD = (1.0, 1.0, 1.0)  # divided by per channel, in the model's order
 INPUT.TO_BGR255 = True  # the model reads blue, green, red in 0..255; False: RGB in 0..1
-INPUT.FORMAT = ""  # instead of TO_BGR255: "rgb" or "bgr" in 0..1, "rgb255" or "bgr255"
+INPUT.FORMAT = ""  # another order or range by name, instead of TO_BGR255; not built here
 INPUT.FIX_RES = False  # squeeze every picture to a square; not built here
 
 AUGMENT = CfgNode()  # training only

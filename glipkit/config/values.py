@@ -129,7 +129,7 @@ def _records(key: str, value: object) -> tuple[dict[str, object], ...] | None:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # not JSON, or absurd
             text, value = value, _literal(value)
             if isinstance(value, str):
                 raise ConfigError(f"{key} is not valid JSON: {error}; got {_shown(text)}") from None

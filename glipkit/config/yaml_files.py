@@ -71,8 +71,10 @@ def _walk(
 ) -> Iterator[Setting]:
     loader.flatten_mapping(node)  # YAML's own merge key, <<
     for name, value in node.value:
-        key = prefix + str(name.value)
         where = f"{path}:{name.start_mark.line + 1}"
+        if not isinstance(name, yaml.ScalarNode):
+            raise ConfigError(f"{where}: a key must be a word, not a {name.id}")
+        key = prefix + name.value
         if key not in sections or key in FREE:
             yield Setting(key, loader.construct_object(value, deep=True), where)
         elif isinstance(value, yaml.MappingNode):

@@ -390,6 +390,7 @@ def test_overrides_come_in_pairs(words: tuple[str, ...], message: str) -> None:
         ("DATASETS:\n  REGISTER:\n    val: {a: [1]}\n", r"REGISTER\.val\.a must be a plain value"),
         ("- a\n- b\n", r"task\.yaml must hold KEY: value lines, it holds a sequence"),
         ("just words\n", r"it holds a scalar"),
+        ("? [TEST]\n: 1\n", r"task\.yaml:1: a key must be a word, not a sequence"),
         ("# nothing\n", r"task\.yaml is empty"),
         ("", r"task\.yaml is empty"),
         ("TEST:\n  SUBSET: [1\nSOLVER: 2\n", r"task\.yaml:3: not valid YAML"),
