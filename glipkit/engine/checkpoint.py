@@ -271,4 +271,4 @@ def _misfit(report: LoadReport, own: Mapping[str, Tensor], tensors: Mapping[str,
             f"{message}\nThe file is of another model than --config-file describes.\n"
             f"  file:  {file_is}\n  model: {model_is}"
         )
-    return f"{message}\nTo load what fits and go on, pass strict=False (TEST.STRICT False)"
+    return f"{message}\nTo load what fits all the same, pass strict=False to load_weights"
