@@ -144,8 +144,8 @@ class Postprocessor:
         probabilities = token_logits.float().sigmoid()
         scores = phrase_scores(probabilities, phrase_tokens, self.aggregation)  # (A, P)
         centerness = centerness.float().sigmoid()
-        is_candidate = (scores > self.score_threshold) & (centerness >= 0)[:, None]  # no NaN
-        anchor_ids, phrase_ids = is_candidate.nonzero(as_tuple=True)  # (N,) each
+        centerness = centerness.nan_to_num(nan=-1.0)  # ranks last, and is dropped below
+        anchor_ids, phrase_ids = (scores > self.score_threshold).nonzero(as_tuple=True)  # (N,) each
         ranks = scores[anchor_ids, phrase_ids] * centerness[anchor_ids]
         if len(ranks) > self.pre_nms_top_n:
             ranks, best_ids = ranks.topk(self.pre_nms_top_n)
@@ -153,7 +153,8 @@ class Postprocessor:
         boxes = self.box_coder.decode(box_deltas[anchor_ids].float(), anchors[anchor_ids].float())
         boxes = clip(boxes, image_size)
         has_size = (boxes[:, 2:] - boxes[:, :2] + 1 >= 0).all(dim=1)  # False for NaN as well
-        return Candidates(boxes[has_size], ranks[has_size].sqrt(), phrase_ids[has_size])
+        kept = has_size & (ranks >= 0)
+        return Candidates(boxes[kept], ranks[kept].sqrt(), phrase_ids[kept])
 
 
 class Candidates(NamedTuple):
