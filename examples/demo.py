@@ -22,9 +22,10 @@ from glipkit.config.load import load_config  # noqa: E402
 from glipkit.engine.checkpoint import save_weights  # noqa: E402
 from glipkit.modeling.build import build_model  # noqa: E402
 from glipkit.modeling.fill import fill_model  # noqa: E402
+from glipkit.runtime.logs import setup_logging  # noqa: E402
 
 CONFIG = REPOSITORY / "configs" / "pretrain" / "glip_Swin_T_O365_GoldG.yaml"
-logger = logging.getLogger("demo")
+logger = logging.getLogger("glipkit.demo")
 
 
 def write_weights(path: Path) -> None:
@@ -52,7 +53,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "demo_output")
     parser.add_argument("--images", type=int, default=8, help="pictures to draw (default 8)")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    setup_logging()
     out = args.out.resolve()
     annotations = shapes.write_dataset(out / "shapes", num_images=args.images)
     write_weights(out / "glip_tiny_filled.pth")

@@ -15,6 +15,7 @@ from glipkit.engine.checkpoint import load_weights, weights_hash
 from glipkit.engine.weights import find_weights
 from glipkit.evaluation.build import build_evaluator, describe_protocol, images_per_rank
 from glipkit.evaluation.overview import overview, write_summary
+from glipkit.evaluation.pictures import save_pictures
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.run import evaluate
 from glipkit.grounding.tokenizer import Tokenizer
@@ -22,10 +23,9 @@ from glipkit.modeling.build import build_detector, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.runtime.distributed import is_main
 from glipkit.runtime.files import write_atomically
-from glipkit.visualize import save_pictures
 
-EXAMPLE = """python tools/test_grounding_net.py \\
-    --config-file configs/pretrain/glip_Swin_T_O365_GoldG.yaml --task_config configs/coco/val.yaml \\
+EXAMPLE = """python tools/test_grounding_net.py --task_config configs/coco/val.yaml \\
+    --config-file configs/pretrain/glip_Swin_T_O365_GoldG.yaml \\
     --weight MODEL/glip_tiny_model_o365_goldg_cc_sbu.pth TEST.IMS_PER_BATCH 4 OUTPUT_DIR out"""
 
 
@@ -51,49 +51,50 @@ def load_test_sets(tasks: Sequence[Task]) -> list[tuple[Task, TestSet]]:
 
 def load_model(cfg: CfgNode, weight: str | None) -> GLIP:
     """The model that a configuration describes, with the weights of a file, for evaluation."""
-    path = find_weights(weight or cfg.MODEL.WEIGHT)
+    path = find_weights(weight or cfg.MODEL.WEIGHT)  # before anything large is made
     model = build_model(cfg)
     load_weights(model, path)
     return model.eval()
 
 
-def run(args: argparse.Namespace, tasks: Sequence[Task]) -> dict[str, Results]:
-    """Evaluate every task with one model."""
+def run(args: argparse.Namespace) -> dict[str, Results]:
+    """Evaluate every task with one model; results by task/dataset."""
+    tasks = load_tasks(args.config_file, expand_task_files(args.task_config), args.opts)
     first, results = tasks[0].cfg, {}
-    with launch.session(Path(first.OUTPUT_DIR), args.device, first.MODEL.DEVICE) as device:
-        jobs = load_test_sets(tasks)
-        model = load_model(first, args.weight).to(device)
-        digest = weights_hash(model)
-        for task, test_set in jobs:
-            folder = Path(task.cfg.OUTPUT_DIR) / task.name / test_set.name
-            results[f"{task.name}/{test_set.name}"] = each = evaluate(
-                build_detector(task.cfg, model),
-                test_set,
-                build_evaluator(test_set),
-                output_dir=folder,
-                depends_on=describe_protocol(task.cfg, weights=digest),
-                settings=task.cfg,
-                batch_size=images_per_rank(task.cfg),
-                num_workers=task.cfg.DATALOADER.NUM_WORKERS,
-                device=device,
-                resume=args.resume,
-                strict=args.strict or task.cfg.TEST.STRICT,
-            )
-            if is_main():
-                write_atomically(folder / "config.yaml", to_yaml(task.cfg))
-                save_pictures(test_set, folder, count=args.save_pictures)
-                print(each.report(), f"written to {folder}", sep="\n")
-        if is_main() and len(results) > 1:
-            write_summary(Path(first.OUTPUT_DIR), results)
-            print(overview(results))
+    device = launch.start_run(first.OUTPUT_DIR, args.device, first.MODEL.DEVICE)
+    jobs = load_test_sets(tasks)
+    model = load_model(first, args.weight).to(device)
+    digest = weights_hash(model)
+    for task, test_set in jobs:
+        folder = Path(task.cfg.OUTPUT_DIR) / task.name / test_set.name
+        results[f"{task.name}/{test_set.name}"] = each = evaluate(
+            build_detector(task.cfg, model),
+            test_set,
+            build_evaluator(test_set),
+            output_dir=folder,
+            depends_on=describe_protocol(task.cfg, weights=digest),
+            settings=task.cfg,
+            batch_size=images_per_rank(task.cfg),
+            num_workers=task.cfg.DATALOADER.NUM_WORKERS,
+            device=device,
+            resume=args.resume,
+            strict=args.strict or task.cfg.TEST.STRICT,
+        )
+        if is_main():
+            write_atomically(folder / "config.yaml", to_yaml(task.cfg))
+            save_pictures(test_set, folder, count=args.save_pictures)
+            print(f"{each.report()}\nwritten to {folder}")
+    if is_main() and len(results) > 1:
+        write_summary(Path(first.OUTPUT_DIR), results)
+        print(overview(results))
     return results
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from a command line; returns the exit code."""
     args = launch.parse(make_parser(), argv)
-    with launch.readable_errors() as outcome:
-        run(args, load_tasks(args.config_file, expand_task_files(args.task_config), args.opts))
+    with launch.session() as outcome:
+        run(args)
     return outcome.exit_code
 
 

@@ -84,23 +84,6 @@ def choose_device(flag: str | None, configured: str) -> torch.device:
     return torch.device("cpu")
 
 
-@contextmanager
-def session(output_dir: Path, flag: str | None, configured: str) -> Iterator[torch.device]:
-    """Ranks and logs for the length of a run; yields the device of this rank.
-
-    Args:
-        output_dir: where log.txt goes; made when missing.
-        flag: `--device`.
-        configured: MODEL.DEVICE.
-    """
-    distributed.init()
-    try:
-        logs.setup_logging(output_dir)
-        yield choose_device(flag, configured)
-    finally:
-        distributed.shutdown()
-
-
 @dataclass(slots=True)
 class Outcome:
     """How a program ended."""
@@ -109,14 +92,17 @@ class Outcome:
 
 
 @contextmanager
-def readable_errors() -> Iterator[Outcome]:
-    """Turn what a user can mend into one line and an exit code, without a traceback.
+def session() -> Iterator[Outcome]:
+    """Ranks, logs and readable errors for the length of a program.
 
-    These are a ValueError or a missing file, and Ctrl-C; anything else is a defect of ours and flies.
-    GLIPKIT_DEBUG=1 lets all of them fly.
+    What a user can mend (a ValueError, a missing file) becomes one line and an exit code, without
+    a traceback, as does Ctrl-C; anything else is a defect of ours and flies. GLIPKIT_DEBUG=1 lets
+    the first two fly as well.
     """
     outcome = Outcome()
     try:
+        distributed.init()
+        logs.setup_logging()
         yield outcome
     except KeyboardInterrupt:
         outcome.exit_code = INTERRUPTED
@@ -125,3 +111,20 @@ def readable_errors() -> Iterator[Outcome]:
             raise
         sys.stderr.write(f"error: {error}\n")
         outcome.exit_code = BAD_INPUT
+    finally:
+        distributed.shutdown()
+
+
+def start_run(output_dir: str, flag: str | None, configured: str) -> torch.device:
+    """Log into the output folder from here on, and choose this rank's device.
+
+    Args:
+        output_dir: OUTPUT_DIR, made when missing.
+        flag: `--device`.
+        configured: MODEL.DEVICE.
+
+    Raises:
+        ValueError: see `choose_device`.
+    """
+    logs.setup_logging(Path(output_dir))
+    return choose_device(flag, configured)

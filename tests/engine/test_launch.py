@@ -57,18 +57,18 @@ def test_a_gpu_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -
     [(ValueError("too small"), 2), (FileNotFoundError("not there"), 2), (KeyboardInterrupt(), 130)],
 )
 def test_what_a_user_can_mend_is_one_line(error, code, capsys: pytest.CaptureFixture) -> None:
-    with launch.readable_errors() as outcome:
+    with launch.session() as outcome:
         raise error
     assert outcome.exit_code == code
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_what_a_user_cannot_mend_flies() -> None:
-    with pytest.raises(RuntimeError), launch.readable_errors():
+    with pytest.raises(RuntimeError), launch.session():
         raise RuntimeError("a defect")
 
 
 def test_debugging_lets_everything_fly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIPKIT_DEBUG", "1")
-    with pytest.raises(ValueError, match="too small"), launch.readable_errors():
+    with pytest.raises(ValueError, match="too small"), launch.session():
         raise ValueError("too small")
