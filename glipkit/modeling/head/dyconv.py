@@ -5,6 +5,7 @@ Shapes: B images, C channels, H W height and width of one level, K kernel taps.
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -137,8 +138,11 @@ class DyConv(nn.Module):
             branches.append(
                 interpolate(seen, size=x.shape[-2:], mode="bilinear", align_corners=True)
             )
-        weighted = [branch * self.level_attention(branch) for branch in branches]
-        return sum(weighted[1:], weighted[0]) / len(weighted)
+        weights = [self.level_attention(branch) / len(branches) for branch in branches]
+        mixed = branches[0] * weights[0]
+        for branch, weight in zip(branches[1:], weights[1:]):
+            mixed = torch.addcmul(mixed, branch, weight)
+        return mixed
 
 
 def _check_halving(levels: tuple[Tensor, ...]) -> None:

@@ -1,0 +1,109 @@
+"""Absorbed against plain cross-attention: seconds, ratio and how far apart the answers are.
+
+    python benchmarks/fusion.py --image-tokens 17821 --text-tokens 256 64 16
+
+Both forms run in turns, so that a busy machine slows both; the median counts. Prints one JSON
+object. The plain form is the published definition (tests/reference/fusion.py).
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from reference.fusion import RENAMED, PlainCrossAttention
+from reference.naming import load_published
+
+from glipkit.layers.cross_attention import CrossModalityAttention
+
+NAMES = {
+    theirs.removeprefix("b_attn.attn."): ours.removeprefix("attention.")
+    for theirs, ours in RENAMED.items()
+    if theirs.startswith("b_attn.attn.")
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--image-tokens", type=int, default=17821, help="V; 800 x 1066 pixels")
+    parser.add_argument("--text-tokens", type=int, nargs="+", default=[256, 64, 16], help="T")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--train", action="store_true", help="forward and backward, dropout 0")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+
+    plain = PlainCrossAttention(256, 768, 2048, 8, dropout=0.0)
+    ours = load_published(CrossModalityAttention(256, 768, dropout=0.0), plain, NAMES)
+    plain, ours = (module.to(arguments.device) for module in (plain, ours))
+    print(
+        json.dumps(
+            {
+                "torch": torch.__version__,
+                "device": arguments.device,
+                "threads": arguments.threads,
+                "mode": "forward and backward" if arguments.train else "forward",
+                "cases": [compare(plain, ours, T, arguments) for T in arguments.text_tokens],
+            },
+            indent=1,
+        )
+    )
+
+
+def compare(
+    plain: PlainCrossAttention,
+    ours: CrossModalityAttention,
+    num_text_tokens: int,
+    arguments: argparse.Namespace,
+) -> dict[str, float]:
+    """One text length: medians of both forms, and the relative L2 difference of the answers."""
+    image = torch.randn(1, arguments.image_tokens, 256, device=arguments.device)
+    text = torch.randn(1, num_text_tokens, 768, device=arguments.device)
+    mask = torch.ones(1, num_text_tokens, dtype=torch.bool, device=arguments.device)
+
+    def run(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+        with torch.set_grad_enabled(arguments.train):
+            updates = module(image.requires_grad_(arguments.train), text, mask)
+            if arguments.train:
+                sum(update.sum() for update in updates).backward()
+        return tuple(update.detach() for update in updates)
+
+    difference = max(
+        float((got - want).norm() / want.norm()) for got, want in zip(run(ours), run(plain))
+    )
+    seconds = {"plain": [], "absorbed": []}
+    for _ in range(arguments.repeats):
+        for name, module in (("plain", plain), ("absorbed", ours)):
+            seconds[name].append(timed(lambda module=module: run(module), arguments.device))
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "image_tokens": arguments.image_tokens,
+        "text_tokens": num_text_tokens,
+        "plain_seconds": round(medians["plain"], 4),
+        "absorbed_seconds": round(medians["absorbed"], 4),
+        "ratio": round(medians["plain"] / medians["absorbed"], 2),
+        "relative_difference": difference,
+    }
+
+
+def timed(function: Callable[[], object], device: str) -> float:
+    """Seconds until `function` is done, on the device too."""
+    start = time.perf_counter()
+    function()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
