@@ -18,6 +18,7 @@ sys.path[:0] = [str(REPOSITORY / "examples"), str(REPOSITORY / "tools")]
 
 import shapes  # noqa: E402
 import test_grounding_net  # noqa: E402
+
 from glipkit.config.load import load_config  # noqa: E402
 from glipkit.engine.checkpoint import save_weights  # noqa: E402
 from glipkit.modeling.build import build_model  # noqa: E402

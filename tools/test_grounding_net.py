@@ -7,9 +7,8 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from glipkit.config.load import Task, expand_task_files, load_tasks, to_yaml
+from glipkit.config.load import expand_task_files, load_tasks, to_yaml
 from glipkit.data.build import build_test_sets
-from glipkit.data.test_set import TestSet
 from glipkit.engine import launch
 from glipkit.engine.checkpoint import load_weights, weights_hash
 from glipkit.engine.weights import find_weights
@@ -38,15 +37,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load_test_sets(tasks: Sequence[Task]) -> list[tuple[Task, TestSet]]:
-    """Every test set of every task, so that what is missing shows before the model is built."""
-    return [
-        (task, test_set)
-        for task in tasks
-        for test_set in build_test_sets(
-            task.cfg, Tokenizer.load(task.cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE)
-        )
-    ]
+def load_tokenizer(cfg: CfgNode) -> Tokenizer:
+    """What turns the words of a task into tokens."""
+    return Tokenizer.load(cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE)
 
 
 def load_model(cfg: CfgNode, weight: str | None) -> GLIP:
@@ -62,7 +55,11 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
     tasks = load_tasks(args.config_file, expand_task_files(args.task_config), args.opts)
     first, results = tasks[0].cfg, {}
     device = launch.start_run(first.OUTPUT_DIR, args.device, first.MODEL.DEVICE)
-    jobs = load_test_sets(tasks)
+    jobs = [  # before the model: what is missing shows at once
+        (task, test_set)
+        for task in tasks
+        for test_set in build_test_sets(task.cfg, load_tokenizer(task.cfg))
+    ]
     model = load_model(first, args.weight).to(device)
     digest = weights_hash(model)
     for task, test_set in jobs:
