@@ -1,5 +1,6 @@
 """Reading pictures in worker processes, in an order that can be cut and shared."""
 
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def make_loader(
         indices: which of them.
         divisor: padded sides are multiples of this (DATALOADER.SIZE_DIVISIBILITY); 0 pads nothing.
         batch_size: pictures in a batch; they always pad to one size.
-        num_workers: processes that read; 0 reads in this one.
+        num_workers: processes that read, at most one for each CPU and batch; 0 reads in this one.
         rank: this process.
         world_size: how many processes share the pictures.
     """
@@ -63,13 +64,21 @@ def make_loader(
         for record in images.dataset.images
     ]
     batches = batches_of_equal_shape(shapes, indices, batch_size)
+    share = ShardedBatches(batches, rank=rank, world_size=world_size)
+    num_workers = min(num_workers, len(share), _usable_cpus())
     return DataLoader(
         images,
-        batch_sampler=ShardedBatches(batches, rank=rank, world_size=world_size),
+        batch_sampler=share,
         num_workers=num_workers,
         collate_fn=partial(collate, divisor=divisor),
         worker_init_fn=_ignore_interrupt if num_workers else None,
     )
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _ignore_interrupt(worker: int) -> None:

@@ -211,7 +211,7 @@ def test_file_without_labels(tmp_path: Path) -> None:
     path = tmp_path / "secret.json"
     path.write_text(json.dumps({"images": IMAGES, "categories": CATEGORIES}))
     dataset = load_coco(DatasetSpec("secret", path, tmp_path))
-    assert not dataset.has_labels
+    assert len(dataset) == 1
     assert dataset.ground_truth() == []
 
 

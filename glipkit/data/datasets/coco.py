@@ -24,7 +24,6 @@ class CocoDetection:
     images: tuple[ImageRecord, ...]  # in the file's order
     categories: tuple[Category, ...]  # by id, ascending
     annotations: tuple[dict[str, Any], ...]  # of `images`, as in the file
-    has_labels: bool  # False: pictures only, nothing to judge against
 
     def __len__(self) -> int:
         return len(self.images)
@@ -85,7 +84,6 @@ def load_coco(
         images=file.images,
         categories=categories,
         annotations=file.annotations,
-        has_labels=file.has_labels,
     )
 
 

@@ -40,7 +40,6 @@ class CocoFile:
     categories: tuple[Category, ...]  # by id, ascending
     annotations: tuple[dict[str, Any], ...]  # as in the file
     faults: dict[str, int]  # what is wrong with how many annotations
-    has_labels: bool  # False: the file lists pictures only, as for COCO's test set
 
 
 def read_coco_file(path: Path) -> CocoFile:
@@ -73,7 +72,6 @@ def read_coco_file(path: Path) -> CocoFile:
         categories=categories,
         annotations=annotations,
         faults=faults,
-        has_labels="annotations" in content,
     )
 
 
