@@ -59,7 +59,7 @@ def modulated_deform_conv2d(
             half-precision `input`; everything else has the type of `input`.
         ValueError: shapes that do not go together.
     """
-    if torch.is_autocast_enabled(input.device.type):
+    if _autocasts(input.device.type):
         input, weight, bias = _lower((input, weight, bias), input.device.type)
         offset, mask = (t if t.dtype == torch.float64 else t.float() for t in (offset, mask))
     geometry = _pair(stride), _pair(padding), _pair(dilation)
@@ -133,9 +133,10 @@ def _positions(
     dilation: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
     """Where every tap of every output pixel reads: vertical and horizontal, each (B, G, K, P)."""
-    B, _, OH, OW = offset.shape
+    B, channels, OH, OW = offset.shape
     KH, KW = kernel
-    offset = offset.reshape(B, -1, KH, KW, 2, OH, OW)
+    G = channels // (2 * KH * KW)
+    offset = offset.reshape(B, G, KH, KW, 2, OH, OW)
 
     def regular(axis: int, taps: int, size: int) -> Tensor:
         start = torch.arange(size, device=offset.device) * stride[axis] - padding[axis]
@@ -143,7 +144,7 @@ def _positions(
 
     y = offset[:, :, :, :, 0] + regular(0, KH, OH)[:, None, :, None]
     x = offset[:, :, :, :, 1] + regular(1, KW, OW)[None, :, None, :]
-    return y.reshape(B, -1, KH * KW, OH * OW), x.reshape(B, -1, KH * KW, OH * OW)
+    return y.reshape(B, G, KH * KW, OH * OW), x.reshape(B, G, KH * KW, OH * OW)
 
 
 def _sample(pixels: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -162,9 +163,13 @@ def _sample(pixels: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]) -> Tens
         for column, horizontal in ((left.long(), 1 - right), (left.long() + 1, right)):
             exists = inside & (row >= 0) & (row < H) & (column >= 0) & (column < W)
             index = torch.where(exists, first_row + row * W + column, outside_row)
-            corner = pixels.index_select(0, index.flatten()).reshape(B, G, P, -1)
+            corner = pixels.index_select(0, index.flatten()).reshape(B, G, P, pixels.shape[1])
             sampled = sampled + corner * (vertical * horizontal)[..., None]
     return sampled
+
+
+def _autocasts(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def _lower(tensors: tuple[Tensor | None, ...], device_type: str) -> tuple[Tensor | None, ...]:
