@@ -103,17 +103,11 @@ class CocoEvaluator:
         index.dataset = {
             "images": [{"id": image.image_id} for image in self.dataset.images],
             "categories": [{"id": each.category_id} for each in self.dataset.categories],
-            "annotations": [_complete(annotation) for annotation in annotations],
+            "annotations": list(annotations),
         }
         with contextlib.redirect_stdout(io.StringIO()):
             index.createIndex()
         return index
-
-
-def _complete(annotation: dict[str, Any]) -> dict[str, Any]:
-    """A copy with what pycocotools needs and some files leave out."""
-    width, height = annotation["bbox"][2:]
-    return {"area": width * height, "iscrowd": 0, **annotation}
 
 
 def _figure(value: np.floating) -> float | None:

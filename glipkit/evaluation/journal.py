@@ -22,15 +22,28 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """The predictions of one rank, appended as they are made; a context manager."""
+    """The predictions of one rank, appended as they are made; a context manager.
 
-    def __init__(self, folder: Path, rank: int, depends_on: Mapping[str, Any]) -> None:
+    Args:
+        folder: where the journals of all ranks lie; created when missing.
+        rank: whose journal this is.
+        depends_on: what the predictions depend on, as plain data.
+        resume: append to what is there instead of replacing it.
+
+    Raises:
+        JournalError: what is there belongs to another evaluation or is damaged.
+    """
+
+    def __init__(
+        self, folder: Path, rank: int, depends_on: Mapping[str, Any], *, resume: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"journal-{rank}.jsonl"
-        _cut_torn_line(self.path)
-        is_new = not self.path.exists() or self.path.stat().st_size == 0
-        self._file = self.path.open("a", encoding="utf-8")
-        if is_new:
+        path = folder / f"journal-{rank}.jsonl"
+        if resume and path.exists():
+            _read(path, depends_on)  # rank 0 looked already, but not into another machine's disk
+            _cut_torn_line(path)
+        self._file = path.open("a" if resume else "w", encoding="utf-8")
+        if self._file.tell() == 0:
             self._write({"depends_on": depends_on})
 
     def add(self, image_id: int, detections: Detections) -> None:
@@ -120,9 +133,6 @@ def _shown(value: Any) -> str:
 
 
 def _cut_torn_line(path: Path) -> None:
-    if path.exists():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as file:
-                file.truncate(whole)
+    whole = path.read_bytes().rfind(b"\n") + 1
+    with path.open("r+b") as file:
+        file.truncate(whole)

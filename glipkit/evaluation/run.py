@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from glipkit.data.images import ImageError
 from glipkit.data.sample import Batch, Failure
@@ -89,7 +90,7 @@ def evaluate(
         world_size=world_size(),
     )
     started = time.perf_counter()
-    with Journal(output_dir, rank(), depends_on) as journal:
+    with Journal(output_dir, rank(), depends_on, resume=resume) as journal:
         try:
             found, failures = _predict(detector, test_set, loader, journal, device, strict)
         except KeyboardInterrupt:
@@ -134,7 +135,7 @@ def _known_so_far(
 def _predict(
     detector: Detector,
     test_set: TestSet,
-    loader: Any,
+    loader: DataLoader,
     journal: Journal,
     device: torch.device | str,
     strict: bool,

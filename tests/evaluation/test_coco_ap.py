@@ -101,6 +101,13 @@ def test_no_ground_truth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert len(judge.predictions()) == 1
 
 
+@pytest.mark.parametrize("area", [None, "big", float("nan")])
+def test_area_that_is_none(tmp_path: Path, area: object) -> None:
+    judge = evaluator(tmp_path, [{**CAT, "area": area, "iscrowd": None}])
+    judge.process(5, answer([[10, 10, 29, 29]], [0.9], [0]))
+    assert judge.evaluate().metrics["APs"] == pytest.approx(1.0)
+
+
 def test_annotations_are_not_changed(tmp_path: Path) -> None:
     judge = evaluator(tmp_path, [CAT])
     judge.evaluate()

@@ -47,7 +47,7 @@ def test_a_torn_line_is_ignored_and_cut_off(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "journal-0.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     assert read_journals(tmp_path, PINS).keys() == {1}
-    with Journal(tmp_path, 0, PINS) as journal:
+    with Journal(tmp_path, 0, PINS, resume=True) as journal:
         journal.add(3, detections(2))
     assert read_journals(tmp_path, PINS).keys() == {1, 3}
 
@@ -55,7 +55,7 @@ def test_a_torn_line_is_ignored_and_cut_off(tmp_path: Path, cut: int) -> None:
 def test_a_torn_head_starts_again(tmp_path: Path) -> None:
     (tmp_path / "journal-0.jsonl").write_text('{"depends_')
     assert read_journals(tmp_path, PINS) == {}
-    with Journal(tmp_path, 0, PINS) as journal:
+    with Journal(tmp_path, 0, PINS, resume=True) as journal:
         journal.add(3, detections(2))
     assert read_journals(tmp_path, PINS).keys() == {3}
 
@@ -77,6 +77,19 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
     assert "new: then null, now 1" in str(caught.value)
     assert "captions" not in str(caught.value)
     assert "without --resume" in str(caught.value)
+
+
+def test_appending_to_another_evaluation_is_refused(tmp_path: Path) -> None:
+    Journal(tmp_path, 0, PINS).add(1, detections(1))
+    with pytest.raises(JournalError, match="weights: then"):
+        Journal(tmp_path, 0, {**PINS, "weights": "def"}, resume=True)
+
+
+def test_starting_again_replaces(tmp_path: Path) -> None:
+    Journal(tmp_path, 0, PINS).add(1, detections(1))
+    other = {**PINS, "weights": "def"}
+    Journal(tmp_path, 0, other).add(2, detections(1))
+    assert read_journals(tmp_path, other).keys() == {2}
 
 
 def test_discard(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A dataset in COCO format: pictures, classes and boxes, checked and explained."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,11 +41,12 @@ class CocoDetection:
         return replace(self, images=images, annotations=annotations)
 
     def ground_truth(self) -> list[dict[str, Any]]:
-        """Annotations that a detection can match, numbered from 1.
+        """Annotations that a detection can match, numbered from 1, with what COCO AP looks at.
 
         Boxes with NaN, negative or no size are left out (the log says how many when the dataset is
         loaded); boxes that reach over the edge stay. Numbering anew makes ids unique and spares
-        pycocotools the id 0, which it takes for "not matched".
+        pycocotools the id 0, which it takes for "not matched". An area that the file leaves out is
+        that of the box.
         """
         sizes = {image.image_id: image.size for image in self.images}
         usable = [
@@ -52,7 +54,17 @@ class CocoDetection:
             for each in self.annotations
             if box_fault(each["bbox"], sizes[each["image_id"]]) not in UNUSABLE
         ]
-        return [{**each, "id": number} for number, each in enumerate(usable, start=1)]
+        return [
+            {
+                "id": number,
+                "image_id": each["image_id"],
+                "category_id": each["category_id"],
+                "bbox": each["bbox"],
+                "area": _area(each),
+                "iscrowd": int(bool(each.get("iscrowd"))),
+            }
+            for number, each in enumerate(usable, start=1)
+        ]
 
 
 def load_coco(
@@ -85,6 +97,14 @@ def load_coco(
         categories=categories,
         annotations=file.annotations,
     )
+
+
+def _area(annotation: Mapping[str, Any]) -> float:
+    area = annotation.get("area")
+    if isinstance(area, (int, float)) and math.isfinite(area):
+        return area
+    width, height = annotation["bbox"][2:]
+    return width * height
 
 
 def _overridden(
