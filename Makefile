@@ -23,6 +23,7 @@ $(BIN)/python:
 
 # Torch first: the operators are built against the torch installed, without pip's isolation.
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV): torch and its like are some gigabytes, which takes minutes"
 	$(PIP) install -q -c constraints.txt setuptools wheel ninja torch
 	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[test,lint]'
 	@touch $@

@@ -8,7 +8,7 @@ Environment:
     GLIPKIT_CUDA=0         leave the CUDA operators out
     FORCE_CUDA=1           fail when the CUDA operators cannot be built, instead of leaving them out
     TORCH_CUDA_ARCH_LIST   GPUs to build for, such as "9.0" or "8.0;9.0+PTX"
-    CXX, NVCC              the compilers, when they are not c++ and nvcc on PATH
+    CXX, NVCC, CUDA_HOME   where the compilers are, when they are not c++ and nvcc on PATH
     MAX_JOBS               files compiled at once
 """
 
@@ -64,7 +64,12 @@ def cxx() -> str | None:
 
 def nvcc() -> str | None:
     """The CUDA compiler, if there is one."""
-    return os.environ.get("NVCC") or shutil.which("nvcc")
+    home = os.environ.get("CUDA_HOME", "")
+    return (
+        os.environ.get("NVCC")
+        or shutil.which("nvcc")
+        or (shutil.which("nvcc", path=f"{home}/bin") if home else None)
+    )
 
 
 def want_cuda() -> bool:
@@ -139,7 +144,10 @@ def cuda_toolchain(torch: Path) -> dict[str, list[str]]:
     flags = [*NVCC_FLAGS, *architecture_flags(architectures), f"-I{CSRC}"]
     for folder in (torch, toolkit, wheel):
         flags += ["-isystem", f"{folder / 'include'}"]
-    libraries = [f"-L{folder}" for folder in (torch / "lib", toolkit / "lib64", wheel / "lib")]
+    libraries = [
+        f"-L{folder}"
+        for folder in (torch / "lib", toolkit / "lib64", toolkit / "lib", wheel / "lib")
+    ]
     libraries += ["-Wl,--as-needed", "-ltorch_cpu", "-ltorch_cuda", "-lc10", "-lcudart"]
     return {"nvcc": [compiler], "nvcc_flags": flags, "cuda_libraries": libraries}
 
