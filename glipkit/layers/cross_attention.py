@@ -98,7 +98,9 @@ class CrossModalityAttention(nn.Module):
         if torch.is_grad_enabled() or self.training:
             image_update, context, row_sum = self._attend(image, absorbed)
         else:
-            image_update, context, row_sum = self._stream(image, absorbed)
+            dtype = product_dtype(image)
+            with torch.autocast(image.device.type, enabled=False):  # it does not see `out=`
+                image_update, context, row_sum = self._stream(image, absorbed, dtype)
         return image_update, self._text_update(context, row_sum)
 
     def _absorb(self, text: Tensor, text_mask: Tensor) -> _AbsorbedText:
@@ -118,14 +120,14 @@ class CrossModalityAttention(nn.Module):
 
     def _text_update(self, context: Tensor, row_sum: Tensor | None) -> Tensor:
         """From the image tokens that each head read, (B, H*T, C), to the text's update."""
-        context = context.unflatten(1, (self.num_heads, -1))  # (B, H, T, C)
         weight = self.image_value.weight.unflatten(0, (self.num_heads, -1))  # (H, head_dim, C)
+        context = context.unflatten(1, (self.num_heads, -1)).to(weight.dtype)  # (B, H, T, C)
         bias = self.image_value.bias.unflatten(0, (self.num_heads, -1))
         read = torch.einsum("bhtc,hdc->bthd", context, weight)
         if row_sum is None:  # the weights of a softmax sum to 1
             read = read + bias
         else:
-            read = read + torch.einsum("bht,hd->bthd", row_sum, bias)
+            read = read + torch.einsum("bht,hd->bthd", row_sum.to(bias.dtype), bias)
         return self.text_output(read.flatten(2))
 
     def _attend(self, image: Tensor, text: _AbsorbedText) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -141,15 +143,17 @@ class CrossModalityAttention(nn.Module):
         dropped = self.training and self.text_dropout.p > 0
         return image_update, context, text_reads.sum(dim=1) if dropped else None
 
-    def _stream(self, image: Tensor, text: _AbsorbedText) -> tuple[Tensor, Tensor, None]:
+    def _stream(
+        self, image: Tensor, text: _AbsorbedText, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, None]:
         """The same as `_attend` without dropout and gradients, a slice of image tokens at a time.
 
         The softmax over the image keeps a running maximum and sum (Milakov and Gimelshein,
-        "Online normalizer calculation for softmax", 2018).
+        "Online normalizer calculation for softmax", 2018). Matrix products run in `dtype`,
+        softmaxes and sums in float32 at least.
         """
         B, _, C = image.shape
         columns = text.keys.shape[1]  # H*T
-        dtype = product_dtype(image)  # autocast does not see `out=`
         parts = (image, text.keys, text.key_bias, text.values, self.image_output.bias)
         image, keys, key_bias, values, bias = (part.to(dtype) for part in parts)
         # A sum over all image tokens may leave float16.

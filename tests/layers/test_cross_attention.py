@@ -214,6 +214,32 @@ def test_bfloat16_autocast(gain: float, with_grad: bool) -> None:
             assert_relative(got, want, 0.02)
 
 
+@pytest.mark.parametrize("mode", ["whole", "streamed", "dropout"])
+def test_bfloat16_weights(mode: str) -> None:
+    ours, plain = (module.float().eval() for module in pair(**SMALL, dropout=0.1))
+    image, text, mask = (x.float() if x.is_floating_point() else x for x in tokens(SMALL))
+    expected = plain(image, text, mask)
+    with torch.set_grad_enabled(mode != "streamed"):
+        updates = ours.bfloat16().train(mode == "dropout")(image.bfloat16(), text.bfloat16(), mask)
+    for got, want in zip(updates, expected):
+        assert got.dtype == torch.bfloat16
+        assert_relative(got, want, 0.5 if mode == "dropout" else 0.03)
+
+
+def test_float16_sums_do_not_overflow() -> None:
+    """Equal scores sum 20000 tokens of size 9, which float16 (at most 65504) cannot hold."""
+    ours, plain = (module.float().eval() for module in pair(**SMALL))
+    with torch.no_grad():
+        for layer in (ours.image_query, plain.v_proj):
+            layer.weight.zero_()
+    image, text, mask = tokens(SMALL, V=20000)
+    image = image.float() + 9
+    with torch.no_grad(), torch.autocast("cpu", torch.float16):
+        updates = ours(image, text.float(), mask)
+    for got, want in zip(updates, plain(image, text.float(), mask)):
+        assert_relative(got, want, 0.01)
+
+
 def test_begins_xavier_uniform() -> None:
     ours = CrossModalityAttention(8, 24, embed_dim=64, num_heads=4)
     for layer in (ours.image_query, ours.text_key, ours.image_value, ours.text_value):
