@@ -86,16 +86,19 @@ def test_adds_to_the_normalised_tokens() -> None:
     assert_close(text_output, ours.text_norm(text))
 
 
-def test_trimmed_is_padded() -> None:
-    ours, _ = pair()
-    levels, text, mask = inputs()
+@pytest.mark.parametrize("dtype", list(LIMITS))
+@pytest.mark.parametrize("with_grad", [True, False], ids=["whole", "streamed"])
+def test_trimmed_is_padded(dtype: torch.dtype, with_grad: bool) -> None:
+    ours = pair(256, 768, 2048, 8)[0].to(dtype).eval()
+    levels, text, mask = inputs(256, 768, dtype)
     mask[:, 6:] = False
-    padded_levels, padded_text = ours.eval()(levels, text, mask)
-    trimmed_levels, trimmed_text = ours(levels, text[:, :6], mask[:, :6])
+    with torch.set_grad_enabled(with_grad):
+        padded_levels, padded_text = ours(levels, text, mask)
+        trimmed_levels, trimmed_text = ours(levels, text[:, :6], mask[:, :6])
     for got, want in zip(
         (*trimmed_levels, trimmed_text), (*padded_levels, padded_text[:, :6]), strict=True
     ):
-        assert_relative(got, want, 1e-12)
+        assert_relative(got, want, LIMITS[dtype])
 
 
 def test_batch_of_two_is_two_batches() -> None:

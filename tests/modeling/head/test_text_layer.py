@@ -58,11 +58,13 @@ def test_limits_are_plain(theirs: str) -> None:
     assert_relative(load_published(ours, plain, RENAMED)(text, mask), expected, 1e-9)
 
 
-def test_trimmed_is_padded() -> None:
-    ours, _ = pair()
-    text, mask = inputs()
+@pytest.mark.parametrize("dtype", list(LIMITS))
+def test_trimmed_is_padded(dtype: torch.dtype) -> None:
+    ours = pair(768, 12, 3072)[0].to(dtype)
+    text, mask = inputs(768)
+    text = text.to(dtype)
     mask[:, 6:] = False
-    assert_relative(ours(text[:, :6], mask[:, :6]), ours(text, mask)[:, :6], 1e-12)
+    assert_relative(ours(text[:, :6], mask[:, :6]), ours(text, mask)[:, :6], LIMITS[dtype])
 
 
 def test_padding_is_never_heard() -> None:
