@@ -31,7 +31,7 @@ def build_test_sets(cfg: CfgNode, tokenizer: Tokenizer) -> list[TestSet]:
         for name in cfg.DATASETS.TEST
     ]
     for spec in specs:  # before the first of them is loaded
-        _check_kind(spec)
+        _check_kind(spec, task=cfg.TEST.EVAL_TASK)
         spec.check_files()
     return [_build_test_set(cfg, spec, tokenizer) for spec in specs]
 
@@ -83,7 +83,12 @@ def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> Te
     )
 
 
-def _check_kind(spec: DatasetSpec) -> None:
+def _check_kind(spec: DatasetSpec, *, task: str) -> None:
+    if task == "grounding" and spec.kind == "coco":
+        raise ValueError(
+            f"TEST.EVAL_TASK is 'grounding', but dataset {spec.name!r} has classes, not captions; "
+            "set TEST.EVAL_TASK detection"
+        )
     reasons = {
         "lvis": "is labelled like LVIS (not exhaustively) and needs LVIS AP",
         "grounding": "consists of captions with boxes and needs phrase recall",

@@ -144,10 +144,17 @@ def _registered(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
             f"DATASETS.REGISTER.{name} needs ann_file and img_dir, but has no "
             f"{' and no '.join(missing)} (keys found: {', '.join(entry) or 'none'})"
         )
-    kind = entry.get("kind") or (_PUBLISHED[name][0] if name in _PUBLISHED else "coco")
+    kind = entry.get("kind") or _kind_by_name(name)
     if kind not in _KINDS:
         raise ValueError(
             f"DATASETS.REGISTER.{name}.kind must be one of {', '.join(_KINDS)}, got {kind!r}"
         )
     root = dataset_root()  # an absolute path stays as it is when joined
     return DatasetSpec(name, root / entry["ann_file"], root / entry["img_dir"], kind)
+
+
+def _kind_by_name(name: str) -> str:
+    """The kind of a dataset that GLIP's own files register, which say it by the name alone."""
+    if name in _PUBLISHED:
+        return _PUBLISHED[name][0]
+    return "lvis" if "lvis" in name.lower() else "coco"

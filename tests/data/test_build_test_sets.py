@@ -127,6 +127,11 @@ def test_what_cannot_be_judged_is_refused(
         build_test_sets(config(folder, TEST=f'("{name}",)'), tokenizer)
 
 
+def test_grounding_needs_captions(folder: Path, tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="'drawn' has classes, not captions"):
+        build_test_sets(config(folder, ["TEST.EVAL_TASK", "grounding"]), tokenizer)
+
+
 def test_fingerprint_knows_words_and_sizes(folder: Path, tokenizer: Tokenizer) -> None:
     def fingerprint(*overrides: str) -> dict:
         (test_set,) = build_test_sets(config(folder, overrides), tokenizer)

@@ -62,6 +62,11 @@ def test_published_kind_survives_registering() -> None:
     assert find_dataset("lvis_val", registered=registered).kind == "coco"
 
 
+def test_lvis_is_known_by_its_name() -> None:  # GLIP's own files say no more
+    registered = {"lvis_evaluation_mini_val": {"ann_file": "a", "img_dir": "b"}}
+    assert find_dataset("lvis_evaluation_mini_val", registered=registered).kind == "lvis"
+
+
 def test_unknown_name() -> None:
     with pytest.raises(ValueError, match=r"unknown dataset 'coco_2017_vall'.*coco_2017_val"):
         find_dataset("coco_2017_vall")
