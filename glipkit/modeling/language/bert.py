@@ -134,6 +134,10 @@ class BertEncoder(nn.Module):
         answer = self.bert(
             input_ids=token_ids,
             attention_mask=mask.long(),
+            # Spelled out so that nothing rests on BertModel's buffers: they are not saved, and a
+            # model that was built on the meta device has none until someone fills them.
+            position_ids=torch.arange(token_ids.shape[1], device=token_ids.device)[None],
+            token_type_ids=torch.zeros_like(token_ids),
             output_hidden_states=self.averaged_layers > 1,
         )
         hidden = answer.last_hidden_state

@@ -81,6 +81,18 @@ def test_state_dict_round_trip() -> None:
     assert_close(first(IDS, MASK), second(IDS, MASK))
 
 
+def test_nothing_but_the_state_dict_matters() -> None:
+    """Whatever else the modules hold: built without numbers and loaded, it is the same encoder."""
+    first = small()
+    with torch.device("meta"):
+        second = small()
+    second = second.to_empty(device="cpu")
+    for buffer in second.buffers():
+        buffer.fill_(30)
+    second.load_state_dict(first.state_dict())
+    assert_close(first(IDS, MASK), second(IDS, MASK))
+
+
 def test_bert_base_is_known_without_a_file() -> None:
     base = bert_architecture("bert-base-uncased")
     assert (base.vocab_size, base.hidden_size, base.num_hidden_layers) == (30522, 768, 12)
@@ -102,9 +114,7 @@ def test_a_folder_describes_another_bert(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_errors(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"no text encoder 'bert-huge': known is bert-base"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no text encoder 'bert-huge': known is bert-base"):
         bert_architecture("bert-huge")
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(ValueError, match="describes a 'clip' model"):

@@ -1,0 +1,171 @@
+"""The parts list: what a configuration means in modules. No other file of this package reads it."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import nn
+from transformers import BertConfig
+from yacs.config import CfgNode
+
+from glipkit.layers.cross_attention import CrossModalityAttention
+from glipkit.modeling.anchors import AnchorGenerator
+from glipkit.modeling.backbone.fpn import FeaturePyramid
+from glipkit.modeling.backbone.swin import SwinTransformer
+from glipkit.modeling.glip import GLIP
+from glipkit.modeling.head.dyconv import DyConv
+from glipkit.modeling.head.fusion import VLFuse
+from glipkit.modeling.head.predictor import GroundingPredictor
+from glipkit.modeling.head.text_layer import TextLayer
+from glipkit.modeling.head.tower import Tower, TowerBlock
+from glipkit.modeling.language.bert import BertEncoder, bert_architecture
+from glipkit.modeling.multi_prompt import Detector
+from glipkit.modeling.postprocess import Postprocessor
+
+Part = TypeVar("Part")
+
+BACKBONES = {"SWINT-FPN-RETINANET": SwinTransformer}  # MODEL.BACKBONE.CONV_BODY
+FUSIONS = {"MHA-B": CrossModalityAttention}  # MODEL.DYHEAD.FUSE_CONFIG.TYPE
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # TEST.PRECISION -> autocast
+
+# [PAD], [CLS] and [SEP] of the vocabulary that all these text encoders share (bert-base-uncased).
+_SPECIAL_TOKEN_IDS = (0, 101, 102)
+
+
+def pick(parts: Mapping[str, Part], name: str, *, key: str) -> Part:
+    """The part that a configuration names.
+
+    Args:
+        parts: what there is.
+        name: what is asked for.
+        key: where it was asked, for the error.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    if name not in parts:
+        raise ValueError(f"{key} is {name!r}; known: {', '.join(sorted(parts))}")
+    return parts[name]
+
+
+def build_model(cfg: CfgNode) -> GLIP:
+    """The detector that `cfg.MODEL` describes, with random weights.
+
+    Raises:
+        ValueError: the configuration names a part that does not exist, or two that do not fit.
+        FileNotFoundError: the text encoder is neither known nor a folder.
+    """
+    channels = cfg.MODEL.BACKBONE.OUT_CHANNELS
+    fuse = cfg.MODEL.DYHEAD.FUSE_CONFIG
+    backbone = build_backbone(cfg)
+    text_encoder = build_text_encoder(cfg)
+    predictor = GroundingPredictor(
+        channels,
+        text_dim=text_encoder.width,
+        num_levels=len(cfg.MODEL.RPN.ANCHOR_STRIDE),
+        prior=cfg.MODEL.DYHEAD.PRIOR_PROB,
+    )
+    nn.init.constant_(predictor.log_scale, cfg.MODEL.DYHEAD.LOG_SCALE)
+    return GLIP(
+        backbone=backbone,
+        pyramid=FeaturePyramid(
+            backbone.out_channels,
+            channels=channels,
+            drop_block=cfg.MODEL.FPN.DROP_PROB if cfg.MODEL.FPN.DROP_BLOCK else 0.0,
+            drop_block_size=cfg.MODEL.FPN.DROP_SIZE,
+        ),
+        text_encoder=text_encoder,
+        tower=build_tower(cfg, text_encoder.bert.config),
+        predictor=predictor,
+        anchors=AnchorGenerator(
+            strides=cfg.MODEL.RPN.ANCHOR_STRIDE, sizes=cfg.MODEL.RPN.ANCHOR_SIZES
+        ),
+        aligns_fused_text=fuse.USE_FUSED_FEATURES_DOT_PRODUCT,
+    )
+
+
+def build_backbone(cfg: CfgNode) -> SwinTransformer:
+    """The image encoder."""
+    backbone = pick(BACKBONES, cfg.MODEL.BACKBONE.CONV_BODY, key="MODEL.BACKBONE.CONV_BODY")
+    swin = cfg.MODEL.SWINT
+    return backbone(
+        embed_dim=swin.EMBED_DIM,
+        depths=swin.DEPTHS,
+        num_heads=swin.NUM_HEADS,
+        window=swin.WINDOW_SIZE,
+        mlp_ratio=swin.MLP_RATIO,
+        drop_path=swin.DROP_PATH_RATE,
+    )
+
+
+def build_text_encoder(cfg: CfgNode) -> BertEncoder:
+    """The text encoder: MODEL_TYPE's folder describes it, or else the numbers beside that key."""
+    language = cfg.MODEL.LANGUAGE_BACKBONE
+    architecture = bert_architecture(
+        language.MODEL_TYPE,
+        width=language.LANG_DIM,
+        depth=language.NUM_LAYERS,
+        num_heads=language.NUM_HEADS,
+        mlp_width=language.MLP_DIM,
+    )
+    if architecture.hidden_size != language.LANG_DIM:
+        raise ValueError(
+            f"the text encoder {language.MODEL_TYPE!r} has {architecture.hidden_size} channels, "
+            f"but MODEL.LANGUAGE_BACKBONE.LANG_DIM is {language.LANG_DIM}; make them the same"
+        )
+    return BertEncoder(
+        architecture,
+        averaged_layers=language.N_LAYERS,
+        unseen_token_ids=_SPECIAL_TOKEN_IDS if language.MASK_SPECIAL else (),
+    )
+
+
+def build_tower(cfg: CfgNode, text: BertConfig) -> Tower:
+    """The tower: NUM_CONVS rounds, whose text layers are layers of `text`'s architecture."""
+    return Tower(_build_block(cfg, text) for _ in range(cfg.MODEL.DYHEAD.NUM_CONVS))
+
+
+def _build_block(cfg: CfgNode, text: BertConfig) -> TowerBlock:
+    channels = cfg.MODEL.DYHEAD.CHANNELS
+    dyconv = DyConv(channels, norm_groups=cfg.MODEL.GROUP_NORM.NUM_GROUPS)
+    fuse = cfg.MODEL.DYHEAD.FUSE_CONFIG
+    if not fuse.EARLY_FUSE_ON:
+        return TowerBlock(None, None, dyconv)
+    attention = pick(FUSIONS, fuse.TYPE, key="MODEL.DYHEAD.FUSE_CONFIG.TYPE")(
+        channels,
+        text.hidden_size,
+        embed_dim=fuse.EMBED_DIM,
+        num_heads=fuse.NUM_HEADS,
+        dropout=fuse.JOINT_EMB_DROPOUT,
+    )
+    fusion = VLFuse(
+        attention,
+        image_dim=channels,
+        text_dim=text.hidden_size,
+        num_blocks=cfg.MODEL.DYHEAD.NUM_CONVS,
+    )
+    text_layer = TextLayer(
+        text.hidden_size,
+        num_heads=text.num_attention_heads,
+        hidden_dim=text.intermediate_size,
+        dropout=text.hidden_dropout_prob,
+        eps=text.layer_norm_eps,
+    )
+    return TowerBlock(fusion, text_layer, dyconv)
+
+
+def build_postprocessor(cfg: CfgNode) -> Postprocessor:
+    """What decides which predictions are detections."""
+    return Postprocessor(
+        score_threshold=cfg.MODEL.ATSS.INFERENCE_TH,
+        pre_nms_top_n=cfg.MODEL.ATSS.PRE_NMS_TOP_N,
+        nms_threshold=cfg.MODEL.ATSS.NMS_TH,
+        detections_per_image=cfg.MODEL.ATSS.DETECTIONS_PER_IMG,
+        aggregation=cfg.MODEL.DYHEAD.SCORE_AGG,
+    )
+
+
+def build_detector(cfg: CfgNode, model: GLIP) -> Detector:
+    """The model with what turns its answers into detections."""
+    autocast_dtype = pick(PRECISIONS, cfg.TEST.PRECISION, key="TEST.PRECISION")
+    return Detector(model, build_postprocessor(cfg), autocast_dtype=autocast_dtype)

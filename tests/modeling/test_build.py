@@ -1,0 +1,120 @@
+"""cfg -> parts: what a key changes, and what a wrong one says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from glipkit.config.load import load_config
+from glipkit.modeling.build import build_detector, build_model, build_postprocessor, pick
+from glipkit.modeling.glip import GLIP
+from glipkit.modeling.multi_prompt import Detector
+
+PRETRAIN = Path(__file__).parents[2] / "configs" / "pretrain"
+TINY = {
+    "MODEL.SWINT.EMBED_DIM": 8,
+    "MODEL.SWINT.OUT_CHANNELS": (8, 16, 32, 64),
+    "MODEL.SWINT.DEPTHS": (1, 1, 1, 1),
+    "MODEL.SWINT.NUM_HEADS": (1, 1, 2, 2),
+    "MODEL.BACKBONE.OUT_CHANNELS": 32,
+    "MODEL.DYHEAD.CHANNELS": 32,
+    "MODEL.DYHEAD.NUM_CONVS": 2,
+    "MODEL.DYHEAD.FUSE_CONFIG.EMBED_DIM": 64,
+    "MODEL.DYHEAD.FUSE_CONFIG.NUM_HEADS": 4,
+    "MODEL.LANGUAGE_BACKBONE.LANG_DIM": 24,
+    "MODEL.LANGUAGE_BACKBONE.NUM_LAYERS": 2,
+    "MODEL.LANGUAGE_BACKBONE.NUM_HEADS": 4,
+    "MODEL.LANGUAGE_BACKBONE.MLP_DIM": 48,
+}
+
+
+def tiny(name: str = "glip_Swin_T_O365_GoldG", **changes: object) -> CfgNode:
+    """A published configuration made small; keyword names use `__` for dots below MODEL."""
+    settings = TINY | {f"MODEL.{key.replace('__', '.')}": v for key, v in changes.items()}
+    overrides = [str(word) for setting in settings.items() for word in setting]
+    return load_config([PRETRAIN / f"{name}.yaml"], overrides)
+
+
+def build(*args: str, **changes: object) -> GLIP:
+    with torch.device("meta"):
+        return build_model(tiny(*args, **changes))
+
+
+def test_numbers_arrive() -> None:
+    model = build(
+        DYHEAD__PRIOR_PROB=0.5,
+        SWINT__DROP_PATH_RATE=0.3,
+        FPN__DROP_PROB=0.25,
+        DYHEAD__FUSE_CONFIG__JOINT_EMB_DROPOUT=0.2,
+        LANGUAGE_BACKBONE__N_LAYERS=2,
+    )
+    assert model.backbone.out_channels == (16, 32, 64)
+    assert model.backbone.stages[3].blocks[0].drop_path.drop_prob == pytest.approx(0.3)
+    assert model.pyramid.drop_block.probability == 0.25
+    assert model.text_encoder.width == 24
+    assert model.text_encoder.averaged_layers == 2
+    assert model.text_encoder.unseen_token_ids == ()
+    assert len(model.tower.blocks) == 2
+    block = model.tower.blocks[0]
+    assert block.fusion.attention.num_heads == 4
+    assert block.fusion.attention.image_query.weight.shape == (64, 32)
+    assert block.fusion.attention.image_dropout.p == 0.2
+    assert block.text_layer.num_heads == 4
+    assert block.text_layer.intermediate.weight.shape == (48, 24)
+    assert model.anchors.strides == (8, 16, 32, 64, 128)
+    assert model.aligns_fused_text
+
+
+def test_initial_values() -> None:
+    model = build_model(tiny(DYHEAD__PRIOR_PROB=0.5, DYHEAD__LOG_SCALE=0.25))
+    assert model.predictor.log_scale.item() == 0.25
+    assert model.predictor.bias.item() == pytest.approx(0)
+    assert model.tower.blocks[0].fusion.text_scale.unique().tolist() == [0.5]  # 1 / NUM_CONVS
+
+
+def test_without_fusion() -> None:
+    model = build("glip_A_Swin_T_O365")
+    assert all(block.fusion is None and block.text_layer is None for block in model.tower.blocks)
+    assert not model.aligns_fused_text
+
+
+def test_drop_block_can_be_off() -> None:
+    assert build(FPN__DROP_BLOCK=False).pyramid.drop_block.probability == 0
+
+
+def test_another_text_encoder_comes_from_its_folder(tmp_path: Path) -> None:
+    numbers = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6,
+               "intermediate_size": 96}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"} | numbers))
+    model = build(LANGUAGE_BACKBONE__MODEL_TYPE=tmp_path, LANGUAGE_BACKBONE__LANG_DIM=48)
+    assert model.text_encoder.width == 48
+    assert len(model.text_encoder.bert.encoder.layer) == 3
+    assert model.tower.blocks[1].text_layer.num_heads == 6
+    assert model.tower.blocks[1].text_layer.intermediate.weight.shape == (96, 48)
+    with pytest.raises(
+        ValueError, match=r"has 48 channels, but MODEL\.LANGUAGE_BACKBONE\.LANG_DIM"
+    ):
+        build(LANGUAGE_BACKBONE__MODEL_TYPE=tmp_path)
+
+
+def test_postprocessor() -> None:
+    cfg = tiny(ATSS__INFERENCE_TH=0.2, ATSS__PRE_NMS_TOP_N=50, ATSS__NMS_TH=0.5,
+               ATSS__DETECTIONS_PER_IMG=7, DYHEAD__SCORE_AGG="MAX")  # fmt: skip
+    decide = build_postprocessor(cfg)
+    assert (decide.score_threshold, decide.pre_nms_top_n, decide.nms_threshold) == (0.2, 50, 0.5)
+    assert (decide.detections_per_image, decide.aggregation) == (7, "MAX")
+
+
+def test_detector() -> None:
+    assert isinstance(build_detector(tiny(), build()), Detector)
+    assert build_detector(tiny(), build()).autocast_dtype is None
+    cfg = load_config([PRETRAIN / "glip_Swin_T_O365.yaml"], ["TEST.PRECISION", "bfloat16"])
+    assert build_detector(cfg, build()).autocast_dtype == torch.bfloat16
+
+
+def test_pick_names_what_there_is() -> None:
+    assert pick({"a": 1}, "a", key="K") == 1
+    with pytest.raises(ValueError, match=r"MODEL\.KIND is 'c'; known: a, b"):
+        pick({"b": 1, "a": 2}, "c", key="MODEL.KIND")
