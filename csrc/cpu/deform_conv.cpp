@@ -35,6 +35,8 @@ constexpr int64_t kPanel = 32;
 constexpr int64_t kTileBudget = 1 << 16;
 constexpr int64_t kLargestTile = 112;  // a multiple of every TILE_ROWS but 6; larger gains nothing
 
+constexpr int64_t kSmallest = 1 << 16;  // numbers worth waking a thread for, when only moved
+
 template <typename T>
 struct Kernels {
   void (*multiply)(const T* a, int64_t a_stride, int64_t rows, int64_t depth, const T* b, T* c);
@@ -161,7 +163,8 @@ Tensor to_rows(const Tensor& image) {
   const T* from = static_cast<const T*>(image.const_data_ptr());
   T* to = static_cast<T*>(rows.mutable_data_ptr());
   constexpr int64_t kStep = 16;  // pixels at a time: a cache line of the image in float32
-  torch::stable::parallel_for(0, B * H, 1, [&](int64_t begin, int64_t end) {
+  const int64_t grain = ceil_div(kSmallest, W * C + 1);
+  torch::stable::parallel_for(0, B * H, grain, [&](int64_t begin, int64_t end) {
     for (int64_t line = begin; line < end; ++line) {
       const int64_t b = line / H, y = line % H;
       const T* source = from + b * by_b + y * by_h;
@@ -240,13 +243,17 @@ Tensor panels_of_outputs(const Tensor& weight, const Geometry& g) {
   const Tensor packed = new_zeros<T>(weight, {K, g.groups, panels, Cg, kPanel});
   const T* from = static_cast<const T*>(weight.const_data_ptr());
   T* to = static_cast<T*>(packed.mutable_data_ptr());
-  torch::stable::parallel_for(0, g.O, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; ++o) {
-      const int64_t group = o / g.group_outputs(), in_group = o % g.group_outputs();
-      for (int64_t tap = 0; tap < K; ++tap) {
-        T* panel = to + ((tap * g.groups + group) * panels + in_group / kPanel) * Cg * kPanel;
-        for (int64_t c = 0; c < Cg; ++c) {
-          panel[c * kPanel + in_group % kPanel] = from[(o * Cg + c) * K + tap];
+  torch::stable::parallel_for(0, g.groups * panels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t in_group = item % panels * kPanel;
+      const int64_t outputs = std::min(kPanel, g.group_outputs() - in_group);
+      const T* source = from + (item / panels * g.group_outputs() + in_group) * Cg * K;
+      for (int64_t c = 0; c < Cg; ++c) {
+        for (int64_t j = 0; j < outputs; ++j) {
+          for (int64_t tap = 0; tap < K; ++tap) {
+            to[((tap * g.groups * panels + item) * Cg + c) * kPanel + j] =
+                source[(j * Cg + c) * K + tap];
+          }
         }
       }
     }
