@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from glipkit.layers.linear import speed_up_linears
 from glipkit.modeling.anchors import AnchorGenerator
 from glipkit.modeling.backbone.fpn import FeaturePyramid
 from glipkit.modeling.backbone.swin import SwinTransformer
@@ -55,6 +56,7 @@ class GLIP(nn.Module):
         self.predictor = predictor
         self.anchors = anchors
         self.aligns_fused_text = aligns_fused_text
+        speed_up_linears(self)
 
     def forward(self, images: ImageBatch, prompts: PromptBatch) -> GroundingOutput:
         """What every anchor of every picture has to say about its prompt.
