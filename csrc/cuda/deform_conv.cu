@@ -218,6 +218,17 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& out) {
   torch::stable::detail::to<Tensor>(stack[0]);  // `out` again: taken off the stack, not needed
 }
 
+// (A, B, C, D) seen as (A, C, D, B), and back. torch 2.10's stable headers have no permute.
+Tensor channels_last(const Tensor& tensor) {
+  Tensor view = torch::stable::transpose(tensor, 1, 2);
+  return torch::stable::transpose(view, 2, 3);
+}
+
+Tensor channels_first(const Tensor& tensor) {
+  Tensor view = torch::stable::transpose(tensor, 2, 3);
+  return torch::stable::transpose(view, 1, 2);
+}
+
 // Output pixels whose columns are in memory at once.
 int64_t chunk_size(const Geometry& g, int64_t element_bytes) {
   const int64_t fits = kColumnBytes / (g.taps() * g.C * element_bytes);
@@ -248,9 +259,8 @@ struct Operands {
         pixels(torch::stable::contiguous(input, torch::headeronly::MemoryFormat::ChannelsLast)),
         offset(torch::stable::contiguous(torch::stable::to(offsets, compute_type<T>()))),
         mask(torch::stable::contiguous(torch::stable::to(masks, compute_type<T>()))),
-        weights(torch::stable::view(
-            torch::stable::contiguous(torch::stable::permute(weight, {0, 2, 3, 1})),
-            {g.groups, g.group_outputs(), depth()})),
+        weights(torch::stable::view(torch::stable::contiguous(channels_last(weight)),
+                                    {g.groups, g.group_outputs(), depth()})),
         chunk(chunk_size(g, sizeof(T))) {}
 
   int64_t depth() const { return g.taps() * g.group_channels(); }
@@ -377,9 +387,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, c
       }
     }
   }
-  const Tensor grad_input = torch::stable::permute(grad_pixels, {0, 3, 1, 2});
-  const Tensor grad_weight = torch::stable::permute(
-      torch::stable::view(grad_weights, {g.O, g.KH, g.KW, g.group_channels()}), {0, 3, 1, 2});
+  const Tensor grad_input = channels_first(grad_pixels);
+  const Tensor grad_weight =
+      channels_first(torch::stable::view(grad_weights, {g.O, g.KH, g.KW, g.group_channels()}));
   const auto finish = [](const Tensor& gradient, const Tensor& of) {
     return torch::stable::contiguous(torch::stable::to(gradient, of.scalar_type()));
   };

@@ -11,6 +11,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK  // its name in torch 2.10
+#define STABLE_TORCH_ERROR_CODE_CHECK(call) TORCH_ERROR_CODE_CHECK(call)
+#endif
+
 namespace glipkit {
 
 using torch::stable::accelerator::DeviceGuard;

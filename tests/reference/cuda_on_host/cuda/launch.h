@@ -11,6 +11,7 @@
 
 #define __global__ static
 #define __device__
+#undef STD_CUDA_KERNEL_LAUNCH_CHECK  // older torch defines it without CUDA too
 #define STD_CUDA_KERNEL_LAUNCH_CHECK()
 
 struct Three {
