@@ -13,186 +13,19 @@
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
-#include <new>
-#include <string>
 #include <tuple>
+
+#include "cpu/deform_conv_layout.h"
+#include "cpu/deform_conv_targets.h"
 
 namespace glipkit {
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-// Columns of b and c in a matrix product: two AVX-512 registers of floats. Wider is not faster, and
-// the work of the backward pass is shared out by panels of input channels.
-constexpr int64_t kPanel = 32;
-// Columns and sums of a tile, in numbers: half of a 1 MB second-level cache in float32.
+// Columns and sums of a tile, in numbers: a quarter of a 1 MB second-level cache in float32.
 constexpr int64_t kTileBudget = 1 << 16;
 constexpr int64_t kLargestTile = 112;  // a multiple of every TILE_ROWS but 6; larger gains nothing
-
-constexpr int64_t kSmallest = 1 << 16;  // numbers worth waking a thread for, when only moved
-
-template <typename T>
-struct Kernels {
-  void (*multiply)(const T* a, int64_t a_stride, int64_t rows, int64_t depth, const T* b, T* c);
-  void (*gather)(const T* pixels, int64_t stride, const Bilinear<T>* samples, const T* strength,
-                 int64_t count, int64_t channels, T* columns, int64_t column_stride);
-  void (*gather_backward)(const T* pixels, T* grad_pixels, int64_t stride,
-                          const Bilinear<T>* samples, const T* strength, int64_t count,
-                          int64_t channels, const T* grad_columns, T* columns, T* products,
-                          int64_t product_stride);
-};
-
-namespace baseline {  // SSE2 or NEON: 16 registers of 16 bytes at the least
-#define VECTOR_BYTES 16
-#define TILE_ROWS 4
-#include "deform_conv_kernels.h"
-#undef VECTOR_BYTES
-#undef TILE_ROWS
-}  // namespace baseline
-
-#if defined(__x86_64__)
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-namespace avx2 {  // 16 registers of 32 bytes
-#define VECTOR_BYTES 32
-#define TILE_ROWS 6
-#include "deform_conv_kernels.h"
-#undef VECTOR_BYTES
-#undef TILE_ROWS
-}  // namespace avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f")
-#endif
-namespace avx512 {  // 32 registers of 64 bytes
-#define VECTOR_BYTES 64
-#define TILE_ROWS 14
-#include "deform_conv_kernels.h"
-#undef VECTOR_BYTES
-#undef TILE_ROWS
-}  // namespace avx512
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-#endif  // __x86_64__
-
-// The best that the processor has; ATEN_CPU_CAPABILITY (default, avx2, avx512) allows less, as it
-// does for PyTorch's own kernels.
-template <typename T>
-Kernels<T> best_kernels() {
-#if defined(__x86_64__)
-  const char* variable = std::getenv("ATEN_CPU_CAPABILITY");
-  const std::string allowed = variable ? variable : "";
-  const bool allow_avx2 = allowed != "default", allow_avx512 = allow_avx2 && allowed != "avx2";
-  if (allow_avx512 && __builtin_cpu_supports("avx512f")) return avx512::kernels<T>();
-  if (allow_avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return avx2::kernels<T>();
-  }
-#endif
-  return baseline::kernels<T>();
-}
-
-template <typename T>
-const Kernels<T>& kernels() {
-  static const Kernels<T> best = best_kernels<T>();
-  return best;
-}
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Memory of one thread, on a cache line, filled with zeros.
-template <typename T>
-class Scratch {
- public:
-  explicit Scratch(int64_t size) : data_(new (std::align_val_t{64}) T[size]()) {}
-  ~Scratch() { operator delete[](data_, std::align_val_t{64}); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  T* get() const { return data_; }
-
- private:
-  T* data_;
-};
-
-template <typename T>
-constexpr ScalarType scalar_type() {
-  return std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
-}
-
-template <typename T>
-Tensor as_type(const Tensor& tensor) {
-  return torch::stable::to(tensor, scalar_type<T>());
-}
-
-template <typename T>
-Tensor new_tensor(const Tensor& like, std::vector<int64_t> size) {
-  return torch::stable::new_empty(like, size, scalar_type<T>());
-}
-
-template <typename T>
-Tensor new_zeros(const Tensor& like, std::vector<int64_t> size) {
-  return torch::stable::new_zeros(like, size, scalar_type<T>());
-}
-
-// (B, C, H, W), laid out anyhow, to (B, H * W + 1, C): a row of channels for every pixel, and one
-// row of zeros, where everything outside the image is read.
-template <typename T>
-Tensor to_rows(const Tensor& image) {
-  const int64_t B = image.size(0), C = image.size(1), H = image.size(2), W = image.size(3);
-  const int64_t by_b = image.stride(0), by_c = image.stride(1);
-  const int64_t by_h = image.stride(2), by_w = image.stride(3);
-  const Tensor rows = new_tensor<T>(image, {B, H * W + 1, C});
-  const T* from = static_cast<const T*>(image.const_data_ptr());
-  T* to = static_cast<T*>(rows.mutable_data_ptr());
-  constexpr int64_t kStep = 16;  // pixels at a time: a cache line of the image in float32
-  const int64_t grain = ceil_div(kSmallest, W * C + 1);
-  torch::stable::parallel_for(0, B * H, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t line = begin; line < end; ++line) {
-      const int64_t b = line / H, y = line % H;
-      const T* source = from + b * by_b + y * by_h;
-      T* target = to + (b * (H * W + 1) + y * W) * C;
-      for (int64_t x0 = 0; x0 < W; x0 += kStep) {
-        const int64_t x1 = std::min(x0 + kStep, W);
-        for (int64_t c = 0; c < C; ++c) {
-          for (int64_t x = x0; x < x1; ++x) target[x * C + c] = source[c * by_c + x * by_w];
-        }
-      }
-    }
-  });
-  for (int64_t b = 0; b < B; ++b) std::fill_n(to + (b * (H * W + 1) + H * W) * C, C, T(0));
-  return rows;
-}
-
-// The way back: rows of channels (row_stride apart) to maps of pixels (map_stride apart).
-template <typename T>
-void to_maps(const T* rows, int64_t row_stride, int64_t pixels, int64_t channels, T* maps,
-             int64_t map_stride) {
-  constexpr int64_t kStep = 16;
-  for (int64_t p0 = 0; p0 < pixels; p0 += kStep) {
-    const int64_t p1 = std::min(p0 + kStep, pixels);
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t p = p0; p < p1; ++p) maps[c * map_stride + p] = rows[p * row_stride + c];
-    }
-  }
-}
 
 // One image's offsets and masks, (offset groups, taps, 2 or 1, outputs).
 template <typename T>
@@ -232,33 +65,6 @@ int64_t tile_size(const Geometry& g) {
   const int64_t share = ceil_div(g.B * g.outputs(), threads);
   const int64_t step = 28;  // full register tiles with every instruction set but AVX2
   return std::clamp<int64_t>(ceil_div(std::min(fits, share), step) * step, step, kLargestTile);
-}
-
-// (O, C / groups, KH, KW) to (taps, groups, panels of outputs, C / groups, kPanel), zeros behind
-// the last output of a group.
-template <typename T>
-Tensor panels_of_outputs(const Tensor& weight, const Geometry& g) {
-  const int64_t panels = ceil_div(g.group_outputs(), kPanel), Cg = g.group_channels();
-  const int64_t K = g.taps();
-  const Tensor packed = new_zeros<T>(weight, {K, g.groups, panels, Cg, kPanel});
-  const T* from = static_cast<const T*>(weight.const_data_ptr());
-  T* to = static_cast<T*>(packed.mutable_data_ptr());
-  torch::stable::parallel_for(0, g.groups * panels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t in_group = item % panels * kPanel;
-      const int64_t outputs = std::min(kPanel, g.group_outputs() - in_group);
-      const T* source = from + (item / panels * g.group_outputs() + in_group) * Cg * K;
-      for (int64_t c = 0; c < Cg; ++c) {
-        for (int64_t j = 0; j < outputs; ++j) {
-          for (int64_t tap = 0; tap < K; ++tap) {
-            to[((tap * g.groups * panels + item) * Cg + c) * kPanel + j] =
-                source[(j * Cg + c) * K + tap];
-          }
-        }
-      }
-    }
-  });
-  return packed;
 }
 
 template <typename T>
@@ -312,76 +118,6 @@ Tensor forward(const Tensor& input, const Tensor& offset, const Tensor& mask, co
     }
   });
   return output;
-}
-
-// At most kPanel input channels that share a group and an offset group: what one thread of the
-// backward pass works on, alone, so that no sum is shared between threads.
-struct Segment {
-  int64_t first, count, group, offset_group;
-};
-
-std::vector<Segment> segments_of(const Geometry& g) {
-  const int64_t Cg = g.group_channels(), Cd = g.C / g.offset_groups;
-  std::vector<Segment> segments;
-  for (int64_t c = 0; c < g.C;) {
-    const int64_t end = std::min({c + kPanel, (c / Cg + 1) * Cg, (c / Cd + 1) * Cd});
-    segments.push_back({c, end - c, c / Cg, c / Cd});
-    c = end;
-  }
-  return segments;
-}
-
-// (O, C / groups, KH, KW) to (segments, taps, O / groups, kPanel), zeros behind a segment's last
-// channel; and back.
-template <typename T>
-Tensor panels_of_inputs(const Tensor& weight, const Geometry& g,
-                        const std::vector<Segment>& segments) {
-  const int64_t K = g.taps(), Og = g.group_outputs(), Cg = g.group_channels();
-  const int64_t count = static_cast<int64_t>(segments.size());
-  const Tensor packed = new_zeros<T>(weight, {count, K, Og, kPanel});
-  const T* from = static_cast<const T*>(weight.const_data_ptr());
-  T* to = static_cast<T*>(packed.mutable_data_ptr());
-  torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s) {
-      const Segment& segment = segments[s];
-      for (int64_t o = 0; o < Og; ++o) {
-        const T* row = from + ((segment.group * Og + o) * Cg + segment.first % Cg) * K;
-        for (int64_t c = 0; c < segment.count; ++c) {
-          for (int64_t tap = 0; tap < K; ++tap) {
-            to[((s * K + tap) * Og + o) * kPanel + c] = row[c * K + tap];
-          }
-        }
-      }
-    }
-  });
-  return packed;
-}
-
-// The sum over images of (B, segments, taps, O / groups, kPanel), as a weight.
-template <typename T>
-Tensor weight_of_panels(const Tensor& panels, const Tensor& weight, const Geometry& g,
-                        const std::vector<Segment>& segments) {
-  const int64_t K = g.taps(), Og = g.group_outputs(), Cg = g.group_channels();
-  const int64_t count = static_cast<int64_t>(segments.size());
-  const Tensor sum = new_zeros<T>(weight, {g.O, Cg, g.KH, g.KW});
-  const T* from = static_cast<const T*>(panels.const_data_ptr());
-  T* to = static_cast<T*>(sum.mutable_data_ptr());
-  torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s) {
-      const Segment& segment = segments[s];
-      for (int64_t b = 0; b < g.B; ++b) {
-        for (int64_t o = 0; o < Og; ++o) {
-          T* row = to + ((segment.group * Og + o) * Cg + segment.first % Cg) * K;
-          for (int64_t c = 0; c < segment.count; ++c) {
-            for (int64_t tap = 0; tap < K; ++tap) {
-              row[c * K + tap] += from[(((b * count + s) * K + tap) * Og + o) * kPanel + c];
-            }
-          }
-        }
-      }
-    }
-  });
-  return sum;
 }
 
 // The gradients of offset and mask, from the products of each sample's column gradient with its
@@ -487,11 +223,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, c
                          static_cast<T*>(grad_mask.mutable_data_ptr()));
   return {grad_input, grad_offset, grad_mask,
           weight_of_panels<T>(grad_panels, weight, g, segments)};
-}
-
-template <typename T>
-Tensor contiguous_as(const Tensor& tensor) {
-  return torch::stable::contiguous(as_type<T>(tensor));
 }
 
 void check_input_type(const Tensor& input) {

@@ -1,9 +1,9 @@
 // The hot loops of deform_conv.cpp, in GCC's and Clang's vector types.
 //
-// deform_conv.cpp includes this once for each instruction set, in a namespace of its own, with
-// VECTOR_BYTES (the width of a register) and TILE_ROWS (rows whose sums fit into the registers)
-// defined. Nothing here may call an inline function from elsewhere: its one copy in the program
-// could then be the one for AVX-512.
+// deform_conv_targets.h includes this once for each instruction set, in a namespace of its own,
+// with VECTOR_BYTES (the width of a register) and TILE_ROWS (rows whose sums fit into the
+// registers) defined. Nothing here may call an inline function from elsewhere: its one copy in the
+// program could then be the one for AVX-512.
 
 template <typename T>
 struct Vector {
