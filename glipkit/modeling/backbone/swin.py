@@ -7,6 +7,7 @@ Maps are channels last, (B, H, W, C), between the patch embedding and the output
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from timm.layers import DropPath, Mlp, trunc_normal_
@@ -25,13 +26,47 @@ def to_windows(x: Tensor, window: int) -> Tensor:
     return x.transpose(2, 3).reshape(-1, window * window, C)
 
 
-def from_windows(windows: Tensor, size: tuple[int, int]) -> Tensor:
-    """Lay windows out again: the inverse of `to_windows` for a map of `size` (H, W)."""
-    height, width = size
-    window = round(windows.shape[1] ** 0.5)
-    rows, columns, channels = height // window, width // window, windows.shape[2]
-    x = windows.view(-1, rows, columns, window, window, channels)
-    return x.transpose(2, 3).reshape(-1, height, width, channels)
+class WindowOrder(NamedTuple):
+    """How the positions of a map, row by row, become windows, and back."""
+
+    take: Tensor  # (windows * window**2,) int64: which position stands there; any, on padding
+    padding: Tensor  # int64: which of them are padding
+    put: Tensor  # (H * W,) int64: where each position went
+    padded_size: tuple[int, int]  # (H, W) rounded up to whole windows
+
+
+@lru_cache(maxsize=32)  # of four stages, shifted and not: the last four sizes of pictures
+def window_order(
+    size: tuple[int, int], window: int, shift: int, device: torch.device
+) -> WindowOrder:
+    """Pad a map to whole windows, move it cyclically by -shift and cut it, in one permutation.
+
+    One gather instead of a padded, a moved and a cut copy, and one instead of the way back: a
+    fifth of Swin's time on a CPU.
+
+    Args:
+        size: (H, W) of the map.
+        window: side of a window.
+        shift: positions that the padded map moves up and left.
+        device: where the order is needed.
+    """
+    with torch.inference_mode(False):  # the memory outlives an inference, and training uses it
+        height, width = size
+        padded_size = (height + -height % window, width + -width % window)
+        y, x = ((torch.arange(side) + shift) % side for side in padded_size)
+        positions = torch.where(
+            (y < height)[:, None] & (x < width), y[:, None] * width + x, -1
+        )  # (padded H, padded W), -1 on padding
+        positions = to_windows(positions[None, :, :, None], window).flatten()
+        is_real = positions >= 0
+        put = torch.empty(height * width, dtype=torch.int64)
+        put[positions[is_real]] = is_real.nonzero()[:, 0]
+        return WindowOrder(
+            take=positions.clamp(min=0).to(device),
+            padding=(~is_real).nonzero()[:, 0].to(device),
+            put=put.to(device),
+            padded_size=padded_size,
+        )
 
 
 @lru_cache(maxsize=16)
@@ -42,7 +77,7 @@ def relative_positions(window: int, device: torch.device) -> Tensor:
         (window**2 * window**2,) int64, query by query: (dy + window - 1) * (2 * window - 1) +
         (dx + window - 1), where (dy, dx) is query minus key.
     """
-    with torch.inference_mode(False):  # the memory outlives an inference, and training uses it
+    with torch.inference_mode(False):
         steps = torch.arange(window, device=device)
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         y, x = y.flatten(), x.flatten()
@@ -51,7 +86,7 @@ def relative_positions(window: int, device: torch.device) -> Tensor:
         return (dy * (2 * window - 1) + dx).flatten()
 
 
-@lru_cache(maxsize=64)  # four stages of the few padded sizes that a data set has
+@lru_cache(maxsize=16)  # of four stages: 15 MB for a picture of 800 x 1088
 def shift_mask(size: tuple[int, int], window: int, device: torch.device) -> Tensor:
     """What keeps positions apart that are no neighbours before the cyclic shift by window // 2.
 
@@ -167,19 +202,15 @@ class SwinBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
-        H, W = x.shape[1:3]
-        bottom, right = -H % self.window, -W % self.window
-        # Padding is zero here, after the norm; in the window it acts as a key like any other.
-        x = pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
-        size = (H + bottom, W + right)
-        mask = None
-        if self.shift:
-            x = x.roll((-self.shift, -self.shift), dims=(1, 2))
-            mask = shift_mask(size, self.window, x.device)
-        x = from_windows(self.attention(to_windows(x, self.window), mask), size)
-        if self.shift:
-            x = x.roll((self.shift, self.shift), dims=(1, 2))
-        return x[:, :H, :W]
+        B, H, W, C = x.shape
+        order = window_order((H, W), self.window, self.shift, x.device)
+        windows = x.flatten(1, 2).index_select(1, order.take)  # (B, windows * window**2, C)
+        if len(order.padding):
+            # Zero here, after the norm; in its window, padding is a key like any other.
+            windows = windows.index_fill(1, order.padding, 0)
+        mask = shift_mask(order.padded_size, self.window, x.device) if self.shift else None
+        windows = self.attention(windows.view(-1, self.window**2, C), mask)
+        return windows.view(B, -1, C).index_select(1, order.put).view(B, H, W, C)
 
 
 class PatchMerging(nn.Module):

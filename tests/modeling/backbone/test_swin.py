@@ -14,8 +14,8 @@ from glipkit.modeling.backbone.swin import (
     SwinBlock,
     SwinTransformer,
     WindowAttention,
-    from_windows,
     to_windows,
+    window_order,
 )
 from tests.reference import swin as reference
 
@@ -33,12 +33,24 @@ def small(**options: object) -> SwinTransformer:
     return shake(SwinTransformer(**numbers | options))
 
 
-def test_windows_and_back() -> None:
+def test_windows_row_by_row() -> None:
     x = torch.arange(2 * 4 * 6 * 1.0).view(2, 4, 6, 1)
     windows = to_windows(x, 2)
     assert windows.shape == (2 * 6, 4, 1)
     assert windows[1].flatten().tolist() == [2, 3, 8, 9]
-    assert torch.equal(from_windows(windows, (4, 6)), x)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 4), (1, 7), (1, 1)])
+def test_order_is_pad_then_roll_then_cut(size: tuple[int, int]) -> None:
+    order = window_order(size, 4, 2, torch.device("cpu"))
+    x = torch.rand(1, *size, 1) + 1
+    bottom, right = -size[0] % 4, -size[1] % 4
+    moved = torch.nn.functional.pad(x, (0, 0, 0, right, 0, bottom)).roll((-2, -2), dims=(1, 2))
+    assert order.padded_size == tuple(moved.shape[1:3])
+    cut = x.flatten()[order.take]
+    cut[order.padding] = 0
+    assert torch.equal(cut, to_windows(moved, 4).flatten())
+    assert torch.equal(cut[order.put], x.flatten())
 
 
 @pytest.mark.parametrize("shifted", [False, True])
