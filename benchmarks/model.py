@@ -108,7 +108,7 @@ def words(prompt: str, tokenizer: Tokenizer) -> PromptBatch:
 
 
 def measure(arguments: argparse.Namespace) -> dict:
-    """Run the model a few times and report medians."""
+    """Run the model a few times and report the run of median length."""
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     cfg = load_config([arguments.config])
@@ -124,7 +124,7 @@ def measure(arguments: argparse.Namespace) -> dict:
 
     watch = Stopwatch(device)
     watch_stages(model, watch)
-    runs, totals, found = [], [], 0
+    runs, found = [], 0
     bfloat16 = arguments.precision == "bfloat16"
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         for _ in range(1 + arguments.repeats):  # the first one warms up
@@ -133,10 +133,10 @@ def measure(arguments: argparse.Namespace) -> dict:
             output = model(images, prompts)
             with watch.stage("post-processing"):
                 found = len(decide(output, prompts.phrase_tokens, images.sizes)[0])
-            totals.append(watch.now() - start)
-            runs.append(watch.seconds)
-    seconds = {name: statistics.median(run[name] for run in runs[1:]) for name in STAGES}
-    total = statistics.median(totals[1:])
+            runs.append((watch.now() - start, watch.seconds))
+    # The run of median length, whole: its stages add up, medians of stages would not.
+    runs = sorted(runs[1:], key=lambda run: run[0])
+    total, seconds = runs[len(runs) // 2]
     return {
         "machine": machine() | {"compiled": loaded()},
         "model": arguments.config.stem,
@@ -147,7 +147,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "tokens": prompts.token_ids.shape[1],
         "median_of": arguments.repeats,
         "total_seconds": total,
-        "slowest_and_fastest_seconds": [max(totals[1:]), min(totals[1:])],
+        "fastest_and_slowest_seconds": [runs[0][0], runs[-1][0]],
         "seconds": seconds | {"other": total - sum(seconds.values())},
         "detections": found,
     }
