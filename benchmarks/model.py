@@ -6,7 +6,6 @@ download). Stages are timed inside complete runs, so their sum is what a user wa
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
