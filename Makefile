@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
+RESULTS := benchmarks/results/latest
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -51,5 +52,6 @@ demo: build
 	$(BIN)/python examples/demo.py $(ARGS)
 
 bench: build
-	$(BIN)/python benchmarks/ops.py $(ARGS)
-	$(BIN)/python benchmarks/model.py $(ARGS)
+	$(BIN)/python benchmarks/ops.py --json $(RESULTS)/ops.json $(ARGS)
+	$(BIN)/python benchmarks/fusion.py --json $(RESULTS)/fusion.json $(ARGS)
+	$(BIN)/python benchmarks/model.py --json $(RESULTS)/model.json $(ARGS)
