@@ -113,6 +113,7 @@ def session() -> Iterator[Outcome]:
         outcome.exit_code = BAD_INPUT
     finally:
         distributed.shutdown()
+        logs.close_logging()
 
 
 def start_run(output_dir: str, flag: str | None, configured: str) -> torch.device:

@@ -29,12 +29,7 @@ def setup_logging(output_dir: Path | None = None, *, level: int = logging.INFO) 
         output_dir: a folder for log.txt, created when missing; rank 0 appends to the file.
         level: glipkit's own messages are shown from this level on.
     """
-    root = logging.getLogger()
-    for handler in _installed:
-        root.removeHandler(handler)
-        handler.close()
-    _installed.clear()
-
+    close_logging()
     _installed.append(_ConsoleHandler())
     if is_main() and output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -43,6 +38,16 @@ def setup_logging(output_dir: Path | None = None, *, level: int = logging.INFO) 
     for handler in _installed:
         handler.setFormatter(logging.Formatter(line, datefmt="%Y-%m-%d %H:%M:%S"))
         handler.setLevel(logging.NOTSET if is_main() else logging.ERROR)
-        root.addHandler(handler)
+        logging.getLogger().addHandler(handler)
     logging.getLogger("glipkit").setLevel(level)
     logging.captureWarnings(True)
+
+
+def close_logging() -> None:
+    """Undo `setup_logging`: whoever calls a tool from Python gets the logging of before back."""
+    for handler in _installed:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    _installed.clear()
+    logging.getLogger("glipkit").setLevel(logging.NOTSET)
+    logging.captureWarnings(False)

@@ -9,20 +9,14 @@ import pytest
 
 from glipkit.runtime import logs
 from glipkit.runtime.files import write_atomically
-from glipkit.runtime.logs import setup_logging
+from glipkit.runtime.logs import close_logging, setup_logging
 from glipkit.runtime.progress import image_progress
 
 
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
-    level = logging.getLogger("glipkit").level
     yield
-    setup_logging()
-    for handler in logs._installed:
-        logging.getLogger().removeHandler(handler)
-    logs._installed.clear()
-    logging.captureWarnings(False)
-    logging.getLogger("glipkit").setLevel(level)
+    close_logging()
 
 
 def test_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +43,17 @@ def test_setting_up_twice_does_not_say_things_twice(
     assert capsys.readouterr().err.count("once") == 1
     assert (tmp_path / "a" / "log.txt").read_text() == ""
     assert "once" in (tmp_path / "b" / "log.txt").read_text()
+
+
+def test_closing_leaves_nothing_behind(tmp_path: Path) -> None:
+    root, show = logging.getLogger(), warnings.showwarning
+    before = list(root.handlers)
+    setup_logging(tmp_path)
+    assert root.handlers != before
+    close_logging()
+    assert root.handlers == before
+    assert warnings.showwarning is show
+    assert logging.getLogger("glipkit").level == logging.NOTSET
 
 
 def test_other_ranks_speak_of_errors_only(
