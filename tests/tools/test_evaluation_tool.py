@@ -116,7 +116,7 @@ def test_batches_and_workers_change_nothing(
 @pytest.mark.slow
 def test_two_processes_change_nothing(home: Path, alone: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    launcher += ["--master_port=29517", str(TOOL), *words(home, tmp_path)]
+    launcher += ["--standalone", str(TOOL), *words(home, tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
