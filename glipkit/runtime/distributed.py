@@ -14,7 +14,7 @@ from torch import distributed
 PATIENCE = timedelta(hours=4)
 
 
-def init(*, local_rank: int | None = None, patience: timedelta = PATIENCE) -> None:
+def init(*, patience: timedelta = PATIENCE) -> None:
     """Join the process group that torchrun's environment describes, if it describes one.
 
     `torchrun` and `python -m torch.distributed.launch` both set RANK, WORLD_SIZE and the
@@ -22,14 +22,11 @@ def init(*, local_rank: int | None = None, patience: timedelta = PATIENCE) -> No
     process of this machine can have a GPU of its own.
 
     Args:
-        local_rank: what an old launcher passed as --local_rank; used when LOCAL_RANK is not set.
         patience: how long one rank waits for another before it gives up.
 
     Raises:
         ValueError: the environment describes a group only in part.
     """
-    if local_rank is not None:
-        os.environ.setdefault("LOCAL_RANK", str(local_rank))
     if _integer("WORLD_SIZE", 1) == 1 or distributed.is_initialized():
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]

@@ -60,13 +60,6 @@ def test_alone(alone: pytest.MonkeyPatch) -> None:
     distributed.shutdown()
 
 
-def test_old_launcher_names_the_local_rank(alone: pytest.MonkeyPatch) -> None:
-    alone.setenv("LOCAL_RANK", "0")  # so that monkeypatch takes it away again
-    alone.delenv("LOCAL_RANK")
-    distributed.init(local_rank=3)
-    assert distributed.local_rank() == 3
-
-
 def test_half_an_environment(alone: pytest.MonkeyPatch) -> None:
     alone.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"RANK, MASTER_ADDR, MASTER_PORT is not set.*torchrun"):
