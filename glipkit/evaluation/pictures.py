@@ -33,13 +33,14 @@ def save_pictures(
     """
     predictions = json.loads((folder / "predictions.json").read_text()) if count > 0 else []
     dataset = test_set.dataset
+    ground_truth = dataset.ground_truth() if count > 0 else []
     drawn = []
     for index, record in enumerate(dataset.images[: max(count, 0)]):
         try:
             image = read_image(dataset.path(index), record.size)
         except ImageError:
             continue  # the evaluation has named and counted it
-        truth = [each for each in dataset.ground_truth() if each["image_id"] == record.image_id]
+        truth = [each for each in ground_truth if each["image_id"] == record.image_id]
         found = [each for each in predictions if each["image_id"] == record.image_id]
         found = sorted(found, key=lambda each: -each["score"])[:_BOXES_SHOWN]
         picture = draw(
