@@ -26,7 +26,7 @@ class Postprocessor:
     NaN is never a detection: neither a phrase score, nor a centerness, nor a box.
 
     Args:
-        score_threshold: in [0, 1), before centerness (MODEL.ATSS.INFERENCE_TH).
+        score_threshold: in [0, 1], before centerness (MODEL.ATSS.INFERENCE_TH).
         pre_nms_top_n: candidates kept per level and picture (MODEL.ATSS.PRE_NMS_TOP_N).
         nms_threshold: a box goes when its IoU with a better one is above (MODEL.ATSS.NMS_TH).
         detections_per_image: how many are reported; all that tie with the last one are. 0 or less

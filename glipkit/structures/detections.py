@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from glipkit.structures.boxes import resize
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:
@@ -43,6 +45,5 @@ class Detections:
 
         Plain scaling of all four coordinates, without half-pixel terms (BEHAVIOUR 10).
         """
-        height, width = self.image_size
-        factors = self.boxes.new_tensor([image_size[1] / width, image_size[0] / height] * 2)
-        return Detections(self.boxes * factors, self.scores, self.phrase_ids, image_size)
+        boxes = resize(self.boxes, self.image_size, image_size)
+        return Detections(boxes, self.scores, self.phrase_ids, image_size)
