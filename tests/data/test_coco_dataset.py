@@ -1,6 +1,7 @@
 """Annotation files, the good and the bad."""
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -183,13 +184,15 @@ def test_a_good_file_needs_no_words(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert not caplog.records
 
 
-def test_roboflow_group_is_no_class(tmp_path: Path) -> None:
+def test_roboflow_group_is_no_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     categories = [
         {"id": 0, "name": "animals", "supercategory": "none"},
         {"id": 1, "name": "raccoon", "supercategory": "animals"},
     ]
     spec = write(tmp_path, IMAGES, [box(1, [0, 0, 9, 9], category_id=1)], categories)
-    assert [each.name for each in load_coco(spec).categories] == ["raccoon"]
+    with caplog.at_level(logging.INFO):
+        assert [each.name for each in load_coco(spec).categories] == ["raccoon"]
+    assert "category 0 'animals' is no class and is left out of the prompt" in caplog.text
 
 
 def test_background_is_no_class(tmp_path: Path) -> None:

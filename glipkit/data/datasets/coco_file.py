@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from glipkit.data.datasets.box_faults import box_fault
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 5  # offenders that an error message names
 
@@ -64,7 +67,7 @@ def read_coco_file(path: Path) -> CocoFile:
     categories = _categories(path, content["categories"])
     known = {category.category_id for category in categories}
     annotations, faults = _annotations(path, content.get("annotations", []), images, known)
-    categories = _without_group(content["categories"], categories, annotations)
+    categories = _without_group(path, content["categories"], categories, annotations)
     return CocoFile(
         path=path,
         digest=hashlib.sha256(raw).hexdigest(),
@@ -169,6 +172,7 @@ def _annotations(
 
 
 def _without_group(
+    path: Path,
     entries: Sequence[dict[str, Any]],
     categories: tuple[Category, ...],
     annotations: Sequence[dict[str, Any]],
@@ -178,15 +182,14 @@ def _without_group(
     Roboflow writes the name of the whole collection as category 0, above all others, and never
     gives it a box.
     """
+    first = categories[0]
     groups = {entry.get("supercategory") for entry in entries if entry["id"] != 0}
+    is_group = first.name in groups or first.name.strip("_").lower() == "background"
     has_boxes = any(annotation["category_id"] == 0 for annotation in annotations)
-    return tuple(
-        category
-        for category in categories
-        if category.category_id != 0
-        or has_boxes
-        or not (category.name in groups or category.name.strip("_").lower() == "background")
-    )
+    if first.category_id != 0 or has_boxes or not is_group:
+        return categories
+    logger.info("%s: category 0 %r is no class and is left out of the prompt", path, first.name)
+    return categories[1:]
 
 
 def _check_unique(path: Path, what: str, ids: Iterable[Hashable]) -> None:
