@@ -28,15 +28,23 @@ def describe_protocol(cfg: CfgNode, *, weights: str) -> dict[str, Any]:
         weights: hash of the model's weights.
     """
     atss = cfg.MODEL.ATSS
-    swin, head = cfg.MODEL.SWINT, cfg.MODEL.DYHEAD
+    swin, head, language = cfg.MODEL.SWINT, cfg.MODEL.DYHEAD, cfg.MODEL.LANGUAGE_BACKBONE
     return {
         "model": {
             "backbone": cfg.MODEL.BACKBONE.CONV_BODY,
             "embed_dim": swin.EMBED_DIM,
             "depths": list(swin.DEPTHS),
+            "heads": list(swin.NUM_HEADS),
+            "anchor_sizes": list(cfg.MODEL.RPN.ANCHOR_SIZES),
+            "anchor_strides": list(cfg.MODEL.RPN.ANCHOR_STRIDE),
             "tower_blocks": head.NUM_CONVS,
+            "norm_groups": cfg.MODEL.GROUP_NORM.NUM_GROUPS,
             "early_fusion": head.FUSE_CONFIG.EARLY_FUSE_ON,
-            "text_encoder": cfg.MODEL.LANGUAGE_BACKBONE.MODEL_TYPE,
+            "fusion_heads": head.FUSE_CONFIG.NUM_HEADS,
+            "text_encoder": language.MODEL_TYPE,
+            "text_heads": language.NUM_HEADS,
+            "text_layers_averaged": language.N_LAYERS,
+            "special_tokens_masked": language.MASK_SPECIAL,
         },
         "weights": weights,
         "metric": "COCO box AP (pycocotools)",

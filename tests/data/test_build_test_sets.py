@@ -58,6 +58,13 @@ def test_a_task(folder: Path, tokenizer: Tokenizer) -> None:
     assert test_set.prompts[0].token_ids[:7].tolist() == tokenizer.token_ids("cat. dog. owl")
 
 
+def test_rgb_from_0_to_1(folder: Path, tokenizer: Tokenizer) -> None:
+    overrides = ["INPUT.TO_BGR255", "False", "INPUT.PIXEL_MEAN", "(0.5, 0.4, 0.3)"]
+    (test_set,) = build_test_sets(config(folder, overrides), tokenizer)
+    assert test_set.transform.pixel_format == "rgb"
+    assert test_set.transform.mean == (0.5, 0.4, 0.3)
+
+
 def test_chunks(folder: Path, tokenizer: Tokenizer) -> None:
     (test_set,) = build_test_sets(config(folder, ["TEST.CHUNKED_EVALUATION", "2"]), tokenizer)
     assert test_set.captions == ("cat. dog", "owl")

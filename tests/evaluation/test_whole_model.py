@@ -55,11 +55,13 @@ def by_image(folder: Path) -> dict[int, np.ndarray]:
     return {image_id: np.array(found) for image_id, found in rows.items()}
 
 
+@pytest.mark.parametrize("divisor", [32, 0])
 def test_batch_size_does_not_change_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, divisor: int
 ) -> None:
     draw(tmp_path)
-    test_set = load_test_set(tmp_path, monkeypatch)
+    test_set = load_test_set(tmp_path, monkeypatch, "DATALOADER.SIZE_DIVISIBILITY", str(divisor))
+    assert test_set.divisor == divisor  # 0: nothing is padded, so odd maps reach every layer
     one = run(test_set, tmp_path / "one", batch_size=1)
     four = run(test_set, tmp_path / "four", batch_size=4)
     assert one.num_predictions > 100
@@ -119,9 +121,29 @@ def test_many_and_odd_class_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "thing number 199" in results.report()
 
 
+def protocol_of(folder: Path, *overrides: str) -> dict:
+    (folder / "task.yaml").write_text(json.dumps(TASK))
+    return describe_protocol(load_config([GLIP_T, folder / "task.yaml"], overrides), weights="abc")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        ("MODEL.LANGUAGE_BACKBONE.MASK_SPECIAL", "True"),
+        ("MODEL.LANGUAGE_BACKBONE.N_LAYERS", "2"),
+        ("MODEL.DYHEAD.FUSE_CONFIG.NUM_HEADS", "4"),
+        ("MODEL.GROUP_NORM.NUM_GROUPS", "8"),
+        ("MODEL.RPN.ANCHOR_SIZES", "(32, 64, 128, 256, 512)"),
+        ("TEST.PRECISION", "bfloat16"),
+    ],
+)
+def test_protocol_tells_what_no_weight_tells(tmp_path: Path, override: tuple[str, str]) -> None:
+    """The same weights fit both: without it a journal would be resumed by another model."""
+    assert protocol_of(tmp_path, *override) != protocol_of(tmp_path)
+
+
 def test_protocol_names_what_matters(tmp_path: Path) -> None:
-    (tmp_path / "task.yaml").write_text(json.dumps(TASK))
-    protocol = describe_protocol(load_config([GLIP_T, tmp_path / "task.yaml"]), weights="abc")
+    protocol = protocol_of(tmp_path)
     assert protocol["weights"] == "abc"
     assert protocol["chunk_size"] == -1
     assert protocol["nms_threshold"] == 0.6
