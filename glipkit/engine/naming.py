@@ -10,6 +10,7 @@ from torch import Tensor
 
 from glipkit.engine.tensor_files import CheckpointError
 from glipkit.modeling.anchors import AnchorGenerator
+from glipkit.modeling.backbone.swin import relative_positions
 from glipkit.modeling.official import has_fusion, our_name, published_name
 
 Layout = Literal["ours", "published"]
@@ -153,16 +154,9 @@ def derived_buffers(published: Mapping[str, Tensor], anchors: AnchorGenerator) -
 
 
 def _window_index(num_rows: int) -> Tensor:
-    """Row of the bias table for each (query, key) of a window: (w*w, w*w) int64, w from the rows.
-
-    The table has a row per offset (dy, dx) = query - key, each from 1-w to w-1, dy first.
-    """
-    window = (round(num_rows**0.5) + 1) // 2
-    y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-    y, x = y.flatten(), x.flatten()  # (w*w,)
-    dy = y[:, None] - y[None, :] + window - 1
-    dx = x[:, None] - x[None, :] + window - 1
-    return dy * (2 * window - 1) + dx
+    """Row of the bias table for each (query, key) of a window, (w*w, w*w) int64."""
+    window = (round(num_rows**0.5) + 1) // 2  # (2w - 1)**2 rows: dy and dx, each from 1-w to w-1
+    return relative_positions(window, torch.device("cpu")).view(window**2, window**2).clone()
 
 
 def differing_buffers(published: Mapping[str, Tensor], anchors: AnchorGenerator) -> list[str]:
