@@ -12,6 +12,7 @@ RESULTS := benchmarks/results/latest
 ARGS ?=
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR: # half a venv (no ensurepip, say) must not pass for a whole one
 .PHONY: help build test quick lint format demo bench
 
 help:
