@@ -39,7 +39,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--train", action="store_true", help="forward and backward, dropout 0")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--quick", action="store_true", help="a small picture, once")
     arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.image_tokens, arguments.repeats = 2000, 1
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
 
