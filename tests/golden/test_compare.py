@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-
-from tests.golden.compare import Golden, Tolerance, assert_follows, count_unmatched, golden_tensor
+from golden.compare import Golden, Tolerance, assert_follows, count_unmatched, golden_tensor
 
 LIMIT = Tolerance(1e-3, 1e-2)
 

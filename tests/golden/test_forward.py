@@ -12,6 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden import compare
+from golden.compare import Tolerance, assert_follows, distance, golden_tensor
+from golden.forward_run import (
+    ARCHITECTURES,
+    FUSED,
+    LEVELS,
+    UNFUSED,
+    Case,
+    Run,
+    forward,
+    prepare,
+)
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -22,18 +34,6 @@ from glipkit.modeling.glip import GLIP
 from glipkit.modeling.language.features import TextFeatures
 from glipkit.modeling.postprocess import Postprocessor
 from glipkit.structures.detections import Detections
-from tests.golden import compare
-from tests.golden.compare import Tolerance, assert_follows, distance, golden_tensor
-from tests.golden.forward_run import (
-    ARCHITECTURES,
-    FUSED,
-    LEVELS,
-    UNFUSED,
-    Case,
-    Run,
-    forward,
-    prepare,
-)
 
 pytestmark = pytest.mark.slow
 logger = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import tiny_glip
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -9,7 +10,6 @@ from glipkit.modeling.fill import fill_model
 from glipkit.modeling.glip import GLIP, GroundingOutput
 from glipkit.structures.images import ImageBatch
 from glipkit.structures.prompts import PromptBatch, TokenizedPrompt, batch_prompts
-from tests.tiny import tiny_glip
 
 SIZES = [(24, 12), (12, 6), (6, 3), (3, 2), (2, 1)]  # of the levels of a 192 x 96 picture
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import timm
 import torch
+from reference import swin as reference
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import nn
 from torch.testing import assert_close
@@ -17,7 +18,6 @@ from glipkit.modeling.backbone.swin import (
     to_windows,
     window_order,
 )
-from tests.reference import swin as reference
 
 
 def shake(module: nn.Module) -> nn.Module:
