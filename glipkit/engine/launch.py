@@ -1,8 +1,10 @@
 """Start-up that every tool shares: flags, device, ranks, logs."""
 
 import argparse
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,12 +49,14 @@ def base_parser(description: str, example: str) -> argparse.ArgumentParser:
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, and give back to the overrides what `--task_config` swallowed.
 
-    In `--task_config a.yaml b.yaml TEST.IMS_PER_BATCH 1` the last two words are an override.
+    In `--task_config a.yaml b.yaml TEST.IMS_PER_BATCH 1` the last two words are an override. The
+    first word after the flag, and what has a slash, is a file, if only a missing one.
     """
     args = parser.parse_intermixed_args(argv)
     files = args.task_config
-    ends = [i for i, word in enumerate(files) if not word.endswith((".yaml", ".yml", ","))]
-    first = ends[0] if ends else len(files)
+    suffixes = (".yaml", ".yml", ",")
+    ends = [i for i, word in enumerate(files) if not (word.endswith(suffixes) or "/" in word)]
+    first = max(ends[0], 1) if ends else len(files)
     args.task_config, args.opts = files[:first], files[first:] + args.opts
     return args
 
@@ -65,9 +69,14 @@ def choose_device(flag: str | None, configured: str) -> torch.device:
         configured: MODEL.DEVICE. Published files say "cuda"; where there is none, the CPU serves.
 
     Raises:
-        ValueError: `--device` asks for a GPU that is not there.
+        ValueError: this is no device glipkit runs on, or `--device` asks for a GPU that is not
+            there.
     """
-    wanted = torch.device(flag or configured)
+    name = flag or configured
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        origin = "--device" if flag else "MODEL.DEVICE"
+        raise ValueError(f"{origin} is {name!r}; glipkit runs on cpu, cuda, or one GPU as cuda:1")
+    wanted = torch.device(name)
     if wanted.type != "cuda":
         return wanted
     if torch.cuda.is_available():
@@ -95,18 +104,21 @@ class Outcome:
 def session() -> Iterator[Outcome]:
     """Ranks, logs and readable errors for the length of a program.
 
-    What a user can mend (a ValueError, a missing file) becomes one line and an exit code, without
-    a traceback, as does Ctrl-C; anything else is a defect of ours and flies. GLIPKIT_DEBUG=1 lets
-    the first two fly as well.
+    What a user can mend (a ValueError, a file that is missing or not ours to write, a full disk)
+    becomes one line and an exit code, without a traceback, as does Ctrl-C; anything else is a
+    defect of ours and flies. GLIPKIT_DEBUG=1 lets the first kind fly as well.
     """
     outcome = Outcome()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A class may be called what this terminal cannot spell.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         distributed.init()
         logs.setup_logging()
         yield outcome
     except KeyboardInterrupt:
         outcome.exit_code = INTERRUPTED
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         if os.environ.get("GLIPKIT_DEBUG") == "1":
             raise
         sys.stderr.write(f"error: {error}\n")
@@ -125,7 +137,13 @@ def start_run(output_dir: str, flag: str | None, configured: str) -> torch.devic
         configured: MODEL.DEVICE.
 
     Raises:
-        ValueError: see `choose_device`.
+        ValueError: results cannot be written to `output_dir`; or see `choose_device`.
     """
-    logs.setup_logging(Path(output_dir))
+    try:
+        logs.setup_logging(Path(output_dir))
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to OUTPUT_DIR {output_dir}: {error.strerror} ({error.filename}); "
+            "choose a folder of your own: OUTPUT_DIR FOLDER"
+        ) from error
     return choose_device(flag, configured)

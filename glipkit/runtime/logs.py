@@ -33,7 +33,13 @@ def setup_logging(output_dir: Path | None = None, *, level: int = logging.INFO) 
     _installed.append(_ConsoleHandler())
     if is_main() and output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
-        _installed.append(logging.FileHandler(output_dir / "log.txt", encoding="utf-8"))
+        _installed.append(
+            logging.FileHandler(
+                output_dir / "log.txt",
+                encoding="utf-8",
+                errors="backslashreplace",  # a file's name need not be text
+            )
+        )
     line = _LINE if is_main() else f"[rank {rank()}] {_LINE}"
     for handler in _installed:
         handler.setFormatter(logging.Formatter(line, datefmt="%Y-%m-%d %H:%M:%S"))

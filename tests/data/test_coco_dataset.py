@@ -85,6 +85,16 @@ def test_missing_image_folder(tmp_path: Path) -> None:
             "positive integer height and width",
         ),
         (
+            '{"images": [{"id": 1, "file_name": "a", "height": Infinity, "width": 5}],'
+            '"categories": [{"id": 1, "name": "a"}]}',
+            "positive integer height and width",
+        ),
+        (
+            '{"images": [{"id": 1, "file_name": "a", "height": 1' + "0" * 400 + ', "width": 5}],'
+            '"categories": [{"id": 1, "name": "a"}]}',
+            "positive integer height and width",
+        ),
+        (
             '{"images": [{"id": 1, "file_name": "a", "height": 3, "width": 5}],'
             '"categories": [{"id": 1, "name": " "}]}',
             "name that is not empty",
@@ -129,7 +139,9 @@ def test_many_offenders_are_not_all_listed(tmp_path: Path) -> None:
         load_coco(write(tmp_path, images, []))
 
 
-@pytest.mark.parametrize("bbox", [None, [1, 2, 3], ["1", "2", "3", "4"], [None] * 4, {"x": 1}])
+@pytest.mark.parametrize(
+    "bbox", [None, [1, 2, 3], ["1", "2", "3", "4"], [None] * 4, {"x": 1}, [10**400, 0, 1, 1]]
+)
 def test_boxes_that_are_no_boxes(tmp_path: Path, bbox: Any) -> None:
     with pytest.raises(ValueError, match="bbox of four numbers"):
         load_coco(write(tmp_path, IMAGES, [box(1, bbox)]))
@@ -164,16 +176,21 @@ def test_odd_boxes_are_counted_and_judged_where_possible(
         box(2, [9, 9, 0, 5]),
         box(3, [50, 30, 30, 5]),
         box(4, [1, 2, 9, 9], image_id=12345),
+        box(5, [1, 2, 9, 9], area=10**400),
     ]
     dataset = load_coco(write(tmp_path, IMAGES, boxes))
-    assert [each["bbox"] for each in dataset.ground_truth()] == [[1, 2, 9, 9], [50, 30, 30, 5]]
-    assert [each["id"] for each in dataset.ground_truth()] == [1, 2]
+    assert [each["bbox"] for each in dataset.ground_truth()] == [
+        [1, 2, 9, 9], [50, 30, 30, 5], [1, 2, 9, 9],
+    ]  # fmt: skip
+    assert [each["id"] for each in dataset.ground_truth()] == [1, 2, 3]
+    assert dataset.ground_truth()[-1]["area"] == 81
     for line in (
+        "of 7 annotations",
         "1  are not finite (NaN or infinite) (left out of the ground truth)",
         "1  have a negative width or height (left out",
         "1  have no width or no height (left out",
         "1  reach over the edge of their picture",
-        "1  belong to no picture of the file",
+        "1  belong to no picture of the file (left out",
         "1  have an id that another one has",
     ):
         assert line in caplog.text

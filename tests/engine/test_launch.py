@@ -1,5 +1,9 @@
 """Words on a command line end up where GLIP's users expect them."""
 
+import io
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -28,6 +32,13 @@ def test_commas_and_patterns_stay_whole() -> None:
     assert args.opts == []
 
 
+@pytest.mark.parametrize("word", ["configs/odinw_13", "configs/no_suffix", "nowhere"])
+def test_what_follows_the_flag_is_a_file_even_a_missing_one(word: str) -> None:
+    args = parsed("m.yaml", "--task_config", word, "TEST.SUBSET", "1")
+    assert args.task_config == [word]
+    assert args.opts == ["TEST.SUBSET", "1"]
+
+
 @pytest.mark.parametrize("spelling", ["--local_rank=1", "--local-rank=1"])
 def test_old_launchers_may_pass_their_rank(spelling: str) -> None:
     assert parsed("m.yaml", spelling).config_file == "m.yaml"
@@ -52,9 +63,29 @@ def test_a_gpu_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -
         launch.choose_device("cuda:7", "cpu")
 
 
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "xpu:1", "meta", "cuda:-1"])
+def test_other_devices_are_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"--device is '{name}'; glipkit runs on cpu"):
+        launch.choose_device(name, "cuda")
+    with pytest.raises(ValueError, match=f"MODEL.DEVICE is '{name}'"):
+        launch.choose_device(None, name)
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=f"cannot write to OUTPUT_DIR {folder}"):
+            launch.start_run(str(folder), "cpu", "cpu")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ValueError("too small"), 2), (FileNotFoundError("not there"), 2), (KeyboardInterrupt(), 130)],
+    [
+        (ValueError("too small"), 2),
+        (FileNotFoundError("not there"), 2),
+        (OSError(28, "No space left on device", "predictions.json"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
 )
 def test_what_a_user_can_mend_is_one_line(error, code, capsys: pytest.CaptureFixture) -> None:
     with launch.session() as outcome:
@@ -72,3 +103,15 @@ def test_debugging_lets_everything_fly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIPKIT_DEBUG", "1")
     with pytest.raises(ValueError, match="too small"), launch.session():
         raise ValueError("too small")
+
+
+def test_a_class_that_the_terminal_cannot_spell_is_printed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding="latin-1"))
+    with launch.session() as outcome:
+        sys.stdout.write("\N{RACCOON} 0.5")
+        sys.stdout.flush()
+    assert outcome.exit_code == 0
+    assert terminal.getvalue() == rb"\U0001f99d 0.5"

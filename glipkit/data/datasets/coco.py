@@ -1,7 +1,7 @@
 """A dataset in COCO format: pictures, classes and boxes, checked and explained."""
 
 import logging
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.box_faults import UNUSABLE, box_fault
-from glipkit.data.datasets.coco_file import Category, ImageRecord, read_coco_file
+from glipkit.data.datasets.coco_file import ORPHANED, Category, ImageRecord, read_coco_file
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def load_coco(
     categories = file.categories
     if override_categories is not None:
         categories = _overridden(categories, override_categories, spec)
-    _report(spec, file.faults, len(file.annotations))
+    _report(spec, file.faults, file.num_annotations)
     return CocoDetection(
         name=spec.name,
         ann_file=spec.ann_file,
@@ -101,7 +101,7 @@ def load_coco(
 
 def _area(annotation: Mapping[str, Any]) -> float:
     area = annotation.get("area")
-    if isinstance(area, (int, float)) and math.isfinite(area):
+    if isinstance(area, (int, float)) and abs(area) <= sys.float_info.max:  # a number, not NaN
         return area
     width, height = annotation["bbox"][2:]
     return width * height
@@ -137,4 +137,4 @@ def _report(spec: DatasetSpec, faults: Mapping[str, int], num_annotations: int) 
 
 
 def _consequence(fault: str) -> str:
-    return " (left out of the ground truth)" if fault in UNUSABLE else ""
+    return " (left out of the ground truth)" if fault in {*UNUSABLE, ORPHANED} else ""

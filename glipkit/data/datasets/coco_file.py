@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from glipkit.data.datasets.box_faults import box_fault
 
 logger = logging.getLogger(__name__)
 
+ORPHANED = "belong to no picture of the file"
 _SHOWN = 5  # offenders that an error message names
+_LONGEST = 2**31 - 1  # pixels on a side; no picture format goes beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class CocoFile:
     digest: str  # SHA-256 of the file, in hex
     images: tuple[ImageRecord, ...]
     categories: tuple[Category, ...]  # by id, ascending
-    annotations: tuple[dict[str, Any], ...]  # as in the file
+    annotations: tuple[dict[str, Any], ...]  # as in the file, less those of unlisted pictures
+    num_annotations: int  # how many the file has
     faults: dict[str, int]  # what is wrong with how many annotations
 
 
@@ -74,6 +78,7 @@ def read_coco_file(path: Path) -> CocoFile:
         images=images,
         categories=categories,
         annotations=annotations,
+        num_annotations=len(content.get("annotations", [])),
         faults=faults,
     )
 
@@ -108,7 +113,7 @@ def _image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
     if (
         not _is_integer(entry.get("id"))
         or not (isinstance(name, str) and name)
-        or not all(_is_number(side) and side > 0 and side == int(side) for side in sizes)
+        or not all(_is_number(side) and 0 < side <= _LONGEST and side % 1 == 0 for side in sizes)
     ):
         raise ValueError(
             f"{path}: an image needs an integer id, a file_name, and a positive integer height "
@@ -153,7 +158,7 @@ def _annotations(
         if _hashable(entry.get("category_id")) not in known_categories:
             unknown.append(entry)
         elif _hashable(entry.get("image_id")) not in sizes:
-            faults["belong to no picture of the file"] += 1
+            faults[ORPHANED] += 1
         else:
             kept.append(entry)
             fault = box_fault(box, sizes[entry["image_id"]])
@@ -206,7 +211,10 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """A number that float64 can hold; JSON has integers of any length."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, float)
 
 
 def _hashable(value: Any) -> Hashable:
