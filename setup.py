@@ -81,7 +81,25 @@ def want_cuda() -> bool:
             raise SystemExit("FORCE_CUDA=1, but there is no nvcc on PATH (nor in $NVCC)")
         if not torch_cuda():
             raise SystemExit("FORCE_CUDA=1, but the torch installed here was built without CUDA")
-    return bool(nvcc() and torch_cuda())
+    compiler = nvcc()
+    return bool(compiler and torch_cuda() and same_cuda(compiler))
+
+
+def same_cuda(compiler: str) -> bool:
+    """Whether nvcc is of torch's CUDA major: two runtimes do not go together in a process."""
+    told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
+    version = re.search(r"release (\d+)\.(\d+)", told.stdout)
+    if not version or version[1] == torch_cuda().split(".")[0]:
+        return True
+    problem = (
+        f"{compiler} is CUDA {version[1]}.{version[2]}, but torch was built with CUDA "
+        f"{torch_cuda()}. Put a matching nvcc on PATH (or into $NVCC) for the CUDA operators. "
+        "(pip builds against the newest torch unless --no-build-isolation is given.)"
+    )
+    if os.environ.get("FORCE_CUDA") == "1":
+        raise SystemExit(problem)
+    print(f"glipkit: building for the CPU only: {problem}", flush=True)
+    return False
 
 
 def architecture_flags(architectures: str) -> list[str]:
@@ -111,22 +129,10 @@ def cuda_folder(compiler: str) -> Path:
     return Path(top[1].strip()).resolve()
 
 
-def check_cuda_version(compiler: str) -> None:
-    """Two majors of the CUDA runtime in one process do not go together."""
-    told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
-    version = re.search(r"release (\d+)\.(\d+)", told.stdout)
-    if version and version[1] != torch_cuda().split(".")[0]:
-        raise SystemExit(
-            f"{compiler} is CUDA {version[1]}.{version[2]}, but torch was built with CUDA "
-            f"{torch_cuda()}. Put a matching nvcc on PATH, or set GLIPKIT_CUDA=0 to build for the "
-            "CPU only. (pip builds against the newest torch unless --no-build-isolation is given.)"
-        )
-
-
 def cpu_toolchain(torch: Path) -> dict[str, list[str]]:
     """The compiler, its flags and the libraries to link, for csrc/cpu."""
     return {
-        "cxx": [cxx()],
+        "cxx": shlex.split(cxx()),  # it may be several words: "ccache g++"
         "cxx_flags": [*CXX_FLAGS, "-isystem", f"{torch / 'include'}", f"-I{CSRC}"],
         "cpu_libraries": [f"-L{torch / 'lib'}", "-Wl,--as-needed", "-ltorch_cpu", "-lc10"],
     }
@@ -135,7 +141,6 @@ def cpu_toolchain(torch: Path) -> dict[str, list[str]]:
 def cuda_toolchain(torch: Path) -> dict[str, list[str]]:
     """The same for csrc/cuda."""
     compiler = nvcc()
-    check_cuda_version(compiler)
     toolkit = cuda_folder(compiler)
     # Headers of cuBLAS and its kin, should the toolkit lack them, are in torch's own wheels.
     wheel = torch.parent / "nvidia" / f"cu{torch_cuda().split('.')[0]}"

@@ -146,4 +146,6 @@ def start_run(output_dir: str, flag: str | None, configured: str) -> torch.devic
             f"cannot write to OUTPUT_DIR {output_dir}: {error.strerror} ({error.filename}); "
             "choose a folder of your own: OUTPUT_DIR FOLDER"
         ) from error
+    # On by default, TF32 would give convolutions 10 bits where TEST.PRECISION says float32.
+    torch.backends.cudnn.allow_tf32 = False
     return choose_device(flag, configured)

@@ -129,17 +129,20 @@ class Detector:
         prompt: TokenizedPrompt,
     ) -> list[Detections]:
         """What one prompt finds in each picture, in pixels of the resized pictures."""
-        words = batch_prompts([prompt]).to(self.device)
+        words = batch_prompts([prompt])
         text = self._encoded(words)
         text = TextFeatures(*(part.expand(len(sizes), *part.shape[1:]) for part in text))
         output = self.model.ground(levels, text)
-        return self.postprocessor(output, words.phrase_tokens * len(sizes), sizes)
+        phrase_tokens = words.to(self.device).phrase_tokens
+        return self.postprocessor(output, phrase_tokens * len(sizes), sizes)
 
     def _encoded(self, words: PromptBatch) -> TextFeatures:
         """Features of a batch of one, remembered or made now."""
+        # Read where the prompt was made, on the CPU: reading it back from a GPU would wait for it.
         key = (*words.token_ids[0].tolist(), *words.token_mask[0].tolist())
         text = self._text.pop(key, None)
         if text is None:
+            words = words.to(self.device)
             text = self.model.encode_text(words.token_ids, words.token_mask)
         self._text[key] = text  # the end is the most recently used
         while len(self._text) > self.remembered_prompts:

@@ -148,3 +148,13 @@ def test_filling_is_by_name_and_seed() -> None:
 def test_every_picture_needs_its_prompt() -> None:
     with pytest.raises(ValueError, match="got 2 pictures and 1 prompts"):
         tiny_glip()(images(2), prompts(prompt(4)))
+
+
+def test_weights_may_be_bfloat16(model: GLIP) -> None:
+    batch, words = images(), prompts(prompt(7), prompt(5))
+    with torch.inference_mode():
+        exact = tensors(model(batch, words))
+        rounded = ImageBatch(batch.pixels.bfloat16(), batch.sizes)
+        rough = tensors(model.bfloat16()(rounded, words))
+    for ours, theirs in zip(rough, exact):
+        assert (ours.float() - theirs).norm() < 0.2 * theirs.norm()

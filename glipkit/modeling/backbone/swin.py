@@ -160,7 +160,7 @@ class WindowAttention(nn.Module):
         scores = (query * self.scale) @ key.mT + self.relative_bias()
         if mask is not None:
             scores = (scores.unflatten(0, (-1, len(mask))) + mask).flatten(0, 1)
-        read = scores.softmax(dim=-1) @ value
+        read = scores.softmax(dim=-1).to(value.dtype) @ value  # the mask made them float32
         return self.projection(read.transpose(1, 2).reshape(N, S, C))
 
 
