@@ -18,7 +18,7 @@ from glipkit.engine.naming import (
     to_ours,
     to_published,
 )
-from glipkit.engine.tensor_files import CheckpointError, read_tensors, write_tensors
+from glipkit.engine.tensor_files import read_tensors, write_tensors
 from glipkit.modeling.anchors import AnchorGenerator
 
 
@@ -46,20 +46,22 @@ def convert(
         A summary for people.
 
     Raises:
-        FileExistsError: `target` exists, and `force` is not set.
+        FileExistsError: `target` exists, and `force` is not set; or it is a folder.
         FileNotFoundError: there is no `source`.
         CheckpointError: `source` is not usable, or has names that GLIP does not.
         ValueError: `target` has another suffix.
     """
     target = Path(target)
+    if target.is_dir():
+        raise FileExistsError(f"{target} is a folder; name the file to write, as {target}/glip.pth")
     if target.exists() and not force:
         raise FileExistsError(f"{target} exists; pass --force to write over it")
     tensors = read_tensors(source, part=part)
-    layout = detect_layout(tensors)
+    layout = detect_layout(tensors, source=str(source))
     to = to or ("ours" if layout == "published" else "published")
     notes: list[str] = []
     if layout == "published":
-        ours, left_out = to_ours(tensors)
+        ours, left_out = to_ours(tensors, source=str(source))
         if left_out:
             again = "computed again" if to == "published" else "left out"
             notes.append(f"{again}: {summarise(left_out)}")
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         summary = convert(args.source, args.target, to=args.to, part=args.part, force=args.force)
-    except (FileExistsError, FileNotFoundError, CheckpointError, ValueError) as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{summary}\n")

@@ -93,7 +93,8 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is not usable, or (strict) it does not fit, with the names.
+        CheckpointError: it is not usable, or (strict) it does not fit or has numbers that are not
+            finite, with the names.
         ValueError: the model has no memory yet (it is on the meta device).
     """
     own = _state(model)
@@ -108,6 +109,7 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
         raise CheckpointError(_misfit(report, own, tensors))
     if not report.loaded:
         raise CheckpointError(f"nothing in {path} fits the model:\n{report}")
+    _check_finite(tensors, report, strict=strict)
     places = our_names(tensors, report.layout)
     with torch.no_grad():
         for name in report.loaded:
@@ -131,7 +133,7 @@ def match_weights(
     Raises:
         CheckpointError: the names are no GLIP's, or a weight is not made of floating-point numbers.
     """
-    layout = detect_layout(tensors)
+    layout = detect_layout(tensors, source=source)
     places = our_names(tensors, layout)
     published = published_names(own)
     loaded, unexpected, ignored = [], [], []
@@ -143,7 +145,7 @@ def match_weights(
             (ignored if place is None or is_known_extra(name) else unexpected).append(name)
         elif tensor.shape == own[place].shape:
             if tensor.dtype != own[place].dtype:
-                converted[_conversion(name, tensor.dtype, own[place].dtype)] += 1
+                converted[_conversion(source, name, tensor.dtype, own[place].dtype)] += 1
             loaded.append(name)
         elif published[place].startswith(NEVER_RUN):
             ignored.append(name)
@@ -228,14 +230,31 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _conversion(name: str, source: torch.dtype, target: torch.dtype) -> str:
-    words = f"{source} -> {target}".replace("torch.", "")
-    if source.is_floating_point != target.is_floating_point:
+def _conversion(source: str, name: str, given: torch.dtype, wanted: torch.dtype) -> str:
+    words = f"{given} -> {wanted}".replace("torch.", "")
+    if given.is_floating_point != wanted.is_floating_point:
         raise CheckpointError(
-            f"{name} would have to be converted {words}; expected floating-point weights "
+            f"{source}: {name} would have to be converted {words}; expected floating-point weights "
             "(a quantised checkpoint cannot be loaded)"
         )
     return words
+
+
+def _check_finite(tensors: Mapping[str, Tensor], report: LoadReport, *, strict: bool) -> None:
+    """A model with one NaN finds nothing, and would seem to be merely bad."""
+    broken = [
+        name
+        for name in report.loaded
+        if tensors[name].is_floating_point() and not torch.isfinite(tensors[name].float()).all()
+    ]
+    if not broken:
+        return
+    message = f"{report.source} holds NaN or infinite numbers in {summarise(broken)}"
+    if strict:
+        raise CheckpointError(
+            f"{message}; it cannot find anything. Take a checkpoint from before its training broke"
+        )
+    logger.warning("%s", message)
 
 
 def _anchors(model: nn.Module) -> AnchorGenerator:

@@ -25,8 +25,12 @@ _CELL = "rpn.anchor_generator.cell_anchors."
 _LEVEL_SCALE = re.compile(r"rpn\.head\.scales\.\d+\.scale")
 
 
-def detect_layout(names: Iterable[str]) -> Layout:
+def detect_layout(names: Iterable[str], *, source: str = "these weights") -> Layout:
     """Whether names are those of the published files or ours.
+
+    Args:
+        names: of the tensors.
+        source: what to call the file they are from.
 
     Raises:
         CheckpointError: they are neither.
@@ -37,9 +41,9 @@ def detect_layout(names: Iterable[str]) -> Layout:
     ours = sum(_is_ours(name, fused) for name in names)
     if not published and not ours:
         raise CheckpointError(
-            f"none of the {len(names)} names is GLIP's, so this is another model's checkpoint; "
-            f"it begins with {', '.join(names[:4])}. glipkit reads the published GLIP files "
-            "(backbone.body.…, language_backbone.body.…, rpn.head.…) and its own"
+            f"{source}: none of the {len(names)} names is GLIP's, so this is another model's "
+            f"checkpoint; it begins with {', '.join(names[:4])}. glipkit reads the published GLIP "
+            "files (backbone.body.…, language_backbone.body.…, rpn.head.…) and its own"
         )
     return "published" if published >= ours else "ours"
 
@@ -89,8 +93,14 @@ def _is_ours(name: str, fused: bool) -> bool:
     return True
 
 
-def to_ours(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def to_ours(
+    tensors: Mapping[str, Tensor], *, source: str = "these weights"
+) -> tuple[dict[str, Tensor], list[str]]:
     """Published weights under our names.
+
+    Args:
+        tensors: by published names.
+        source: what to call the file they are from.
 
     Returns:
         The renamed weights, and the published names that have no place with us: derived buffers
@@ -102,7 +112,10 @@ def to_ours(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
     fused = has_fusion(tensors)
     unknown = [name for name in tensors if not _is_published(name, fused)]
     if unknown:
-        raise CheckpointError(f"names that no published GLIP has: {summarise(unknown)}")
+        raise CheckpointError(
+            f"{source} has names that no published GLIP has: {summarise(unknown)}. Take them out, "
+            "and torch.save the rest"
+        )
     places = our_names(tensors, "published")
     renamed = {place: tensors[name] for name, place in places.items() if place is not None}
     return renamed, [name for name, place in places.items() if place is None]

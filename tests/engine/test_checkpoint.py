@@ -202,6 +202,21 @@ def test_quantised_weights_are_refused(golden, tmp_path):
         load_weights(model, save(tensors, tmp_path / "w.pth"))
 
 
+def test_numbers_that_are_none_are_refused(golden, tmp_path, caplog):
+    tensors = checkpoint(golden, T)
+    name = "backbone.fpn.fpn_inner2.weight"
+    tensors[name].view(-1)[3] = float("nan")
+    model = model_for(tensors)
+    before = values(model)
+    path = save(tensors, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=rf"w\.pth holds NaN or infinite numbers in {name}"):
+        load_weights(model, path)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+    load_weights(model, path, strict=False)
+    assert f"holds NaN or infinite numbers in {name}" in caplog.text
+
+
 def test_a_fine_tuned_class_count_does_not_matter(golden, tmp_path):
     """The classifier is never run, and its size follows NUM_CLASSES (BEHAVIOUR 7)."""
     tensors = checkpoint(golden, T)

@@ -125,6 +125,16 @@ def test_refuses_what_it_does_not_know(golden, tmp_path, capsys):
     assert "no checkpoint at" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_one_line(golden, tmp_path, capsys):
+    source = tmp_path / "a.pth"
+    torch.save({"model": checkpoint(golden, T)}, source)
+    (tmp_path / "folder.pth").mkdir()
+    assert main([str(source), str(tmp_path / "folder.pth"), "--force"]) == 1
+    assert "folder.pth is a folder" in capsys.readouterr().err
+    assert main([str(source), str(source / "below.pth")]) == 1
+    assert str(source) in capsys.readouterr().err
+
+
 def test_runs_as_a_module(golden, tmp_path):
     torch.save(checkpoint(golden, T), tmp_path / "a.pth")
     command = [sys.executable, "-m", "glipkit.convert", "a.pth", "b.safetensors"]

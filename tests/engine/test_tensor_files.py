@@ -49,6 +49,20 @@ def test_reads_safetensors_whatever_the_suffix(weights, tmp_path):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
+def test_reads_what_torch_saved_under_the_other_suffix(weights, legacy, tmp_path):
+    path = tmp_path / "w.safetensors"
+    torch.save({"model": weights}, path, _use_new_zipfile_serialization=not legacy)
+    assert_same(read_tensors(path), weights)
+
+
+def test_code_is_not_run_under_the_other_suffix_either(tmp_path):
+    torch.save(Evil(tmp_path / "pwned"), tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match="refused"):
+        read_tensors(tmp_path / "w.safetensors")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
 def test_leaves_aside_what_training_saved_beside_the_model(weights, legacy, tmp_path, caplog):
     layer = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
