@@ -114,6 +114,7 @@ def _detections(entry: Mapping[str, Any]) -> Detections:
 
 
 def _check_same(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    then, now = _flat(then), _flat(now)
     differences = [
         f"  {key}: then {_shown(then.get(key))}, now {_shown(now.get(key))}"
         for key in sorted({*then, *now})
@@ -125,6 +126,15 @@ def _check_same(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> 
             f"{path} belongs to another evaluation and cannot be resumed:\n{rows}\n"
             "Run without --resume to start again, or choose another OUTPUT_DIR"
         )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Mappings inside become dotted keys, so that a difference is as small as it is."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {}
+        flat |= inner or {f"{prefix}{key}": value}
+    return flat
 
 
 def _shown(value: Any) -> str:

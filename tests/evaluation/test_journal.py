@@ -8,7 +8,7 @@ import torch
 from glipkit.evaluation.journal import Journal, JournalError, discard_journals, read_journals
 from glipkit.structures.detections import Detections
 
-PINS = {"weights": "abc", "captions": ["cat. dog"], "size": (1, 2)}
+PINS = {"weights": "abc", "captions": ["cat. dog"], "size": (1, 2), "input": {"min": 8, "max": 9}}
 
 
 def detections(count: int) -> Detections:
@@ -72,10 +72,12 @@ def test_damage_in_the_middle_is_not_ignored(tmp_path: Path) -> None:
 def test_every_difference_is_named(tmp_path: Path) -> None:
     Journal(tmp_path, 0, PINS).add(1, detections(1))
     with pytest.raises(JournalError) as caught:
-        read_journals(tmp_path, {**PINS, "weights": "def", "new": 1})
+        read_journals(tmp_path, {**PINS, "weights": "def", "new": 1, "input": {"min": 7, "max": 9}})
     assert 'weights: then "abc", now "def"' in str(caught.value)
     assert "new: then null, now 1" in str(caught.value)
+    assert "input.min: then 8, now 7" in str(caught.value)
     assert "captions" not in str(caught.value)
+    assert "input.max" not in str(caught.value)
     assert "without --resume" in str(caught.value)
 
 
