@@ -1,6 +1,7 @@
 """Settings laid over the defaults, one by one; the last one wins."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from yacs.config import CfgNode
@@ -14,6 +15,7 @@ from glipkit.config.yaml_files import Setting
 
 _REGISTER = "DATASETS.REGISTER"
 _DEFAULTS = flatten(defaults())
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
 
 # Keys that hold other keys.
 SECTIONS = frozenset(
@@ -37,8 +39,11 @@ def parse_overrides(words: Sequence[str]) -> list[Setting]:
         key, _, value = str(glued[0]).partition("=")
         raise ConfigError(f"overrides are pairs KEY VALUE; write {key} {value}, not {glued[0]}")
     if len(words) % 2:
+        odd = next((w for w in words[::2] if not _KEY.fullmatch(str(w))), None)
+        where = f"no KEY is called {odd!r}" if odd else f"{words[-1]} has no VALUE"
         raise ConfigError(
-            f"overrides are pairs KEY VALUE, got {len(words)} words: {' '.join(map(str, words))}"
+            f"overrides are pairs KEY VALUE, but {where}: got {len(words)} words: "
+            f"{' '.join(map(str, words))}"
         )
     return [
         Setting(key, value, f"override {key} {value}")

@@ -94,8 +94,12 @@ def _check_kind(spec: DatasetSpec, *, task: str) -> None:
         "grounding": "consists of captions with boxes and needs phrase recall",
     }
     if spec.kind in reasons:
-        raise ValueError(
+        message = (
             f"dataset {spec.name!r} {reasons[spec.kind]}, which this version of glipkit does not "
-            "compute; COCO AP would mislead. To have it all the same, name the file in "
-            'DATASETS.REGISTER with kind: "coco"'
+            "compute; COCO AP would mislead"
         )
+        if spec.kind == "lvis":
+            message += (
+                '. To have it all the same, name the file in DATASETS.REGISTER with kind: "coco"'
+            )
+        raise ValueError(message)

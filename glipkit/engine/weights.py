@@ -61,6 +61,8 @@ def find_weights(
 
 
 def _local(spec: str, root: Path) -> Path | None:
+    if Path(spec).is_dir():
+        raise FileNotFoundError(f"{spec} is a folder; name one file. {list_files(Path(spec))}")
     candidates = [Path(spec), *(root / f"{spec}{suffix}" for suffix in _SUFFIXES)]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -128,7 +130,7 @@ def _verify(path: Path, expected: str, origin: str) -> None:
 def _advice(spec: str, root: Path) -> str:
     name = Path(spec).name
     return (
-        f"it is neither a path nor in {root}; {list_files(root)}. Put the file at {root / name}, "
-        f"or pass the path of one. Published files: {', '.join(PUBLISHED_FILES)} "
-        f"(https://huggingface.co/{PUBLISHED_REPOSITORY})."
+        f"it is neither a path nor in {root}; {list_files(root.absolute())}. Put the file at "
+        f"{root / name}, or pass the path of one with --weight. Published files: "
+        f"{', '.join(PUBLISHED_FILES)} (https://huggingface.co/{PUBLISHED_REPOSITORY})."
     )

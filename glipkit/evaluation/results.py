@@ -14,6 +14,7 @@ from glipkit.runtime.files import write_atomically
 
 _PACKAGES = ("torch", "torchvision", "transformers", "pycocotools", "pillow", "numpy")
 _FAILURES_SHOWN = 10
+_LONGEST_NAME = 48  # of a class, in characters; results.json has it whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,9 @@ def class_table(figures: Sequence[ClassFigure]) -> str:
     if not figures:
         return ""
     columns = 1 if len(figures) <= 20 else 3
-    width = max(len(figure.name) for figure in figures)
-    cells = [f"{figure.name:<{width}}  {_number(figure.value):>6}" for figure in figures]
+    names = [_on_one_line(figure.name) for figure in figures]
+    width = max(map(len, names))
+    cells = [f"{name:<{width}}  {_number(each.value):>6}" for name, each in zip(names, figures)]
     rows = ["    ".join(cells[start : start + columns]) for start in range(0, len(cells), columns)]
     return "\n".join([" AP by class", *(f"  {row}" for row in rows)])
 
@@ -118,6 +120,11 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _on_one_line(name: str) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
 
 
 def _number(value: float | None) -> str:

@@ -14,7 +14,7 @@ from glipkit.data.sample import Batch, Failure
 from glipkit.data.test_set import TestSet
 from glipkit.evaluation.evaluator import Evaluator
 from glipkit.evaluation.journal import Journal, discard_journals, read_journals
-from glipkit.evaluation.results import Results, Timing, failure_table
+from glipkit.evaluation.results import Results, Timing
 from glipkit.runtime.distributed import (
     barrier,
     broadcast_object,
@@ -180,8 +180,8 @@ def _judge(
 ) -> Results:
     if failures and not found:
         raise ValueError(
-            f"not one image of {test_set.name} could be read\n"
-            + failure_table(failures, len(test_set))
+            f"not one image of {test_set.name} could be read, so there is nothing to judge; the "
+            f"first of {len(failures)}: {failures[0]}"
         )
     for image_id, detections in found.items():
         evaluator.process(image_id, detections)

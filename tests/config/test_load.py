@@ -352,8 +352,9 @@ def test_an_unfused_model_needs_no_kind_of_fusion() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("TEST.SUBSET",), r"pairs KEY VALUE, got 1 words: TEST\.SUBSET"),
+        (("TEST.SUBSET",), r"pairs KEY VALUE, but TEST\.SUBSET has no VALUE"),
         (("TEST.SUBSET", "1", "OUTPUT_DIR"), r"got 3 words: TEST\.SUBSET 1 OUTPUT_DIR"),
+        (("TEST.SUBSET", "1", "2", "OUTPUT_DIR", "out"), r"but no KEY is called '2'"),
         (("TEST.SUBSET=4",), r"write TEST\.SUBSET 4, not TEST\.SUBSET=4"),
         (("--subset", "4"), r"'--subset' is not known as a flag"),
     ],

@@ -134,6 +134,16 @@ def test_what_cannot_be_judged_is_refused(
         build_test_sets(config(folder, TEST=f'("{name}",)'), tokenizer)
 
 
+def test_only_classes_can_be_judged_as_coco_all_the_same(
+    folder: Path, tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(ValueError, match='kind: "coco"'):
+        build_test_sets(config(folder, TEST='("lvis_val",)'), tokenizer)
+    with pytest.raises(ValueError, match="needs phrase recall") as caught:
+        build_test_sets(config(folder, TEST='("flickr30k_test",)'), tokenizer)
+    assert "DATASETS.REGISTER" not in str(caught.value)
+
+
 def test_grounding_needs_captions(folder: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="'drawn' has classes, not captions"):
         build_test_sets(config(folder, ["TEST.EVAL_TASK", "grounding"]), tokenizer)

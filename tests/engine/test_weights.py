@@ -122,6 +122,13 @@ def test_a_real_client_without_a_network_is_understood(root, monkeypatch):
         find_weights(TINY, root)
 
 
+def test_a_folder_is_called_one(root):
+    (root / "some.pth").mkdir(parents=True)
+    (root / "some.pth" / "last.pth").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"is a folder; name one file.*holds last\.pth"):
+        find_weights(root / "some.pth", root)
+
+
 @pytest.mark.parametrize("spec", ["gone.pth", "/nowhere/glip_large_model.pth"])
 def test_does_not_fetch_what_nobody_published(spec, hub, root):
     with pytest.raises(FileNotFoundError, match="neither a path nor in"):

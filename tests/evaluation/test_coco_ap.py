@@ -13,6 +13,8 @@ from glipkit.data.datasets.coco import load_coco
 from glipkit.evaluation.build import build_evaluator
 from glipkit.evaluation.coco import METRICS, CocoEvaluator
 from glipkit.evaluation.coco_results import decimals, to_coco_results
+from glipkit.evaluation.evaluator import ClassFigure
+from glipkit.evaluation.results import class_table
 from glipkit.evaluation.run import evaluate
 from glipkit.structures.detections import Detections
 
@@ -160,6 +162,14 @@ def test_pycocotools_finds_the_same_in_the_written_file(tmp_path: Path) -> None:
     assert 0.05 < results.metrics["AP"] < 0.95
     for name, value in results.metrics.items():
         assert (-1 if value is None else value) == pytest.approx(expected[name], abs=1e-12)
+
+
+def test_a_long_or_broken_name_leaves_the_table_a_table() -> None:
+    names = ["owl", "a\nb", "word " * 80]
+    rows = class_table([ClassFigure(i, name, 0.5) for i, name in enumerate(names)]).splitlines()
+    assert len(rows) == 4  # a heading, and a line for each
+    assert rows[2].startswith("  a b ")
+    assert {len(row) for row in rows[1:]} == {2 + 48 + 2 + 6}
 
 
 def test_report_for_people(tmp_path: Path) -> None:
