@@ -12,8 +12,12 @@ from PIL import Image, ImageOps
 # RGB, Pillow's own limit against decompression bombs.
 MAX_PIXELS = 178_956_970
 
-# What Pillow's decoders raise on damaged files. OSError covers missing, foreign and truncated ones.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+# What Pillow's decoders raise on damaged files. OSError covers missing, foreign and truncated ones;
+# RuntimeError is what libavif has to say, and NotImplementedError DDS.
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError),
+    *(struct.error, zlib.error),
+)
 
 
 class ImageError(ValueError):

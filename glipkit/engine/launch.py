@@ -16,6 +16,7 @@ import torch
 from glipkit.runtime import distributed, logs
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells report after Ctrl-C
+_END_OF_TASKS = "--end-of-task-files"
 logger = logging.getLogger(__name__)
 
 
@@ -38,6 +39,7 @@ def base_parser(description: str, example: str) -> argparse.ArgumentParser:
         metavar="FILE",
         help="YAML files of the tasks: several, comma separated, or a pattern in quotes",
     )
+    parser.add_argument(_END_OF_TASKS, action="store_true", help=argparse.SUPPRESS)  # see parse
     parser.add_argument("--weight", help="checkpoint (.pth or .safetensors), before MODEL.WEIGHT")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: a GPU where there is one")
     # torch.distributed.launch passes it; ranks come from the environment.
@@ -47,18 +49,25 @@ def base_parser(description: str, example: str) -> argparse.ArgumentParser:
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, and give back to the overrides what `--task_config` swallowed.
+    """Parse, and keep `--task_config` from swallowing the overrides that follow it.
 
     In `--task_config a.yaml b.yaml TEST.IMS_PER_BATCH 1` the last two words are an override. The
     first word after the flag, and what has a slash, is a file, if only a missing one.
     """
-    args = parser.parse_intermixed_args(argv)
-    files = args.task_config
-    suffixes = (".yaml", ".yml", ",")
-    ends = [i for i, word in enumerate(files) if not (word.endswith(suffixes) or "/" in word)]
-    first = max(ends[0], 1) if ends else len(files)
-    args.task_config, args.opts = files[:first], files[first:] + args.opts
-    return args
+    words = []
+    files: int | None = None  # seen since --task_config; None elsewhere
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.startswith("--"):
+            # argparse takes abbreviations: --task, say
+            files = 0 if len(word) > 2 and "--task_config".startswith(word) else None
+        elif files is not None:
+            if files and not (word.endswith((".yaml", ".yml", ",")) or "/" in word):
+                words.append(_END_OF_TASKS)
+                files = None
+            else:
+                files += 1
+        words.append(word)
+    return parser.parse_intermixed_args(words)
 
 
 def choose_device(flag: str | None, configured: str) -> torch.device:

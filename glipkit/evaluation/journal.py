@@ -42,7 +42,7 @@ class Journal:
         if resume and path.exists():
             _read(path, depends_on)  # rank 0 looked already, but not into another machine's disk
             _cut_torn_line(path)
-        self._file = path.open("a" if resume else "w", encoding="utf-8")
+        self._file = path.open("ab" if resume else "wb", buffering=0)
         if self._file.tell() == 0:
             self._write({"depends_on": depends_on})
 
@@ -65,8 +65,13 @@ class Journal:
         self._file.close()
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()  # a killed process loses nothing; only a dead machine could
+        line = memoryview(json.dumps(entry).encode() + b"\n")
+        try:
+            while line:  # unbuffered: a killed process loses nothing; only a dead machine could
+                line = line[self._file.write(line) :]
+        except OSError as error:  # a full disk; a file object's errors do not name it
+            kept = "what was predicted so far is kept, and --resume goes on from it"
+            raise OSError(error.errno, f"{error.strerror}; {kept}", self._file.name) from error
 
 
 def discard_journals(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Every odd kind of picture becomes RGB, or an error with a name."""
 
 import contextlib
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,14 @@ def test_damaged_never_escapes_as_another_error(tmp_path: Path, seed: int) -> No
         path.write_bytes(content)
         with contextlib.suppress(ImageError):  # not every wound is deadly
             assert read_image(path).mode == "RGB"
+
+
+def test_a_kind_of_picture_that_pillow_does_not_know(tmp_path: Path) -> None:
+    header = struct.pack("<7I44x", 124, 0x1007, 4, 6, 0, 0, 0)
+    no_pixels = struct.pack("<8I20x", 32, 1, 0, 0, 0, 0, 0, 0)
+    (tmp_path / "a.dds").write_bytes(b"DDS " + header + no_pixels + bytes(64))
+    with pytest.raises(ImageError, match="Unknown pixel format"):  # a NotImplementedError
+        read_image(tmp_path / "a.dds")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"<html>404</html>"])

@@ -26,6 +26,18 @@ def test_flags_may_stand_between_overrides() -> None:
     assert args.opts == ["A.B", "1", "C.D", "(2, 3)"]
 
 
+def test_the_last_override_wins_wherever_it_stands() -> None:
+    args = parsed("m.yaml", "A.B", "1", "--task_config", "a.yaml", "A.B", "2", "--device", "cpu")
+    assert args.opts == ["A.B", "1", "A.B", "2"]
+
+
+def test_a_second_task_flag_replaces_the_files_and_loses_no_override() -> None:
+    words = ["--task_config", "a.yaml", "A.B", "1", "--task", "b.yaml", "c.yaml", "C.D", "-2"]
+    args = parsed("m.yaml", *words)
+    assert args.task_config == ["b.yaml", "c.yaml"]
+    assert args.opts == ["A.B", "1", "C.D", "-2"]
+
+
 def test_commas_and_patterns_stay_whole() -> None:
     args = parsed("m.yaml", "--task_config", "a.yaml,b.yaml", "configs/*.yaml", "--device", "cpu")
     assert args.task_config == ["a.yaml,b.yaml", "configs/*.yaml"]

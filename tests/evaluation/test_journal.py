@@ -1,5 +1,6 @@
 """Predictions on disk: exact, whole, and never somebody else's."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,25 @@ def test_lines_are_on_disk_before_the_end(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 0, PINS)
     journal.add(1, detections(2))
     assert read_journals(tmp_path, PINS).keys() == {1}
+
+
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
+    # A limit on this process's files stands for the disk: the kernel answers in the same way.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal = Journal(tmp_path, 0, PINS)
+    journal.add(1, detections(2))
+    room = (tmp_path / "journal-0.jsonl").stat().st_size + 50
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"--resume goes on from it.*journal-0\.jsonl"):
+            journal.add(2, detections(9))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "journal-0.jsonl").stat().st_size == room  # a torn line, which is ignored
+    assert read_journals(tmp_path, PINS).keys() == {1}
+    with Journal(tmp_path, 0, PINS, resume=True) as journal:
+        journal.add(2, detections(9))
+    assert read_journals(tmp_path, PINS).keys() == {1, 2}
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 7))
