@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = convert(args.source, args.target, to=args.to, part=args.part, force=args.force)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return 2
     sys.stdout.write(f"{summary}\n")
     return 0
 

@@ -98,7 +98,7 @@ def test_does_not_write_over_a_file(golden, tmp_path, capsys):
     torch.save(checkpoint(golden, T), tmp_path / "a.pth")
     (tmp_path / "b.pth").write_text("precious")
     arguments = [str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "pass --force" in capsys.readouterr().err
     assert (tmp_path / "b.pth").read_text() == "precious"
     assert main([*arguments, "--force"]) == 0
@@ -121,7 +121,7 @@ def test_refuses_what_it_does_not_know(golden, tmp_path, capsys):
     torch.save(checkpoint(golden, T), tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"written as .*, got .*b\.ckpt"):
         convert(tmp_path / "a.pth", tmp_path / "b.ckpt")
-    assert main([str(tmp_path / "gone.pth"), str(tmp_path / "b.pth")]) == 1
+    assert main([str(tmp_path / "gone.pth"), str(tmp_path / "b.pth")]) == 2
     assert "no checkpoint at" in capsys.readouterr().err
 
 
@@ -129,9 +129,9 @@ def test_a_place_that_cannot_be_written_is_one_line(golden, tmp_path, capsys):
     source = tmp_path / "a.pth"
     torch.save({"model": checkpoint(golden, T)}, source)
     (tmp_path / "folder.pth").mkdir()
-    assert main([str(source), str(tmp_path / "folder.pth"), "--force"]) == 1
+    assert main([str(source), str(tmp_path / "folder.pth"), "--force"]) == 2
     assert "folder.pth is a folder" in capsys.readouterr().err
-    assert main([str(source), str(source / "below.pth")]) == 1
+    assert main([str(source), str(source / "below.pth")]) == 2
     assert str(source) in capsys.readouterr().err
 
 
