@@ -42,11 +42,11 @@ def load_tokenizer(cfg: CfgNode) -> Tokenizer:
     return Tokenizer.load(cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE)
 
 
-def load_model(cfg: CfgNode, weight: str | None) -> GLIP:
+def load_model(cfg: CfgNode, args: argparse.Namespace) -> GLIP:
     """The model that a configuration describes, with the weights of a file, for evaluation."""
-    path = find_weights(weight or cfg.MODEL.WEIGHT)  # before anything large is made
+    path = find_weights(args.weight or cfg.MODEL.WEIGHT)  # before anything large is made
     model = build_model(cfg)
-    load_weights(model, path)
+    load_weights(model, path, strict=not args.partial_weight)
     return model.eval()
 
 
@@ -54,13 +54,13 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
     """Evaluate every task with one model; results by task/dataset."""
     tasks = load_tasks(args.config_file, expand_task_files(args.task_config), args.opts)
     first, results = tasks[0].cfg, {}
-    device = launch.start_run(first.OUTPUT_DIR, args.device, first.MODEL.DEVICE)
+    device = launch.start_run(first.OUTPUT_DIR, args.device, first.MODEL.DEVICE, first.SOLVER.SEED)
     jobs = [  # before the model: what is missing shows at once
         (task, test_set)
         for task in tasks
         for test_set in build_test_sets(task.cfg, load_tokenizer(task.cfg))
     ]
-    model = load_model(first, args.weight).to(device)
+    model = load_model(first, args).to(device)
     digest = weights_hash(model)
     for task, test_set in jobs:
         folder = Path(task.cfg.OUTPUT_DIR) / task.name / test_set.name

@@ -290,4 +290,4 @@ def _misfit(report: LoadReport, own: Mapping[str, Tensor], tensors: Mapping[str,
             f"{message}\nThe file is of another model than --config-file describes.\n"
             f"  file:  {file_is}\n  model: {model_is}"
         )
-    return f"{message}\nTo load what fits all the same, pass strict=False to load_weights"
+    return f"{message}\nTo load what fits all the same: --partial-weight, or strict=False in Python"

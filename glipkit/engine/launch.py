@@ -41,6 +41,11 @@ def base_parser(description: str, example: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(_END_OF_TASKS, action="store_true", help=argparse.SUPPRESS)  # see parse
     parser.add_argument("--weight", help="checkpoint (.pth or .safetensors), before MODEL.WEIGHT")
+    parser.add_argument(
+        "--partial-weight",
+        action="store_true",
+        help="load what fits of the checkpoint; what it leaves out is random (SOLVER.SEED)",
+    )
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: a GPU where there is one")
     # torch.distributed.launch passes it; ranks come from the environment.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
@@ -137,13 +142,14 @@ def session() -> Iterator[Outcome]:
         logs.close_logging()
 
 
-def start_run(output_dir: str, flag: str | None, configured: str) -> torch.device:
-    """Log into the output folder from here on, and choose this rank's device.
+def start_run(output_dir: str, flag: str | None, configured: str, seed: int) -> torch.device:
+    """Log into the output folder from here on, seed, and choose this rank's device.
 
     Args:
         output_dir: OUTPUT_DIR, made when missing.
         flag: `--device`.
         configured: MODEL.DEVICE.
+        seed: SOLVER.SEED, the same on all ranks, so that random weights are.
 
     Raises:
         ValueError: results cannot be written to `output_dir`; or see `choose_device`.
@@ -157,4 +163,5 @@ def start_run(output_dir: str, flag: str | None, configured: str) -> torch.devic
         ) from error
     # On by default, TF32 would give convolutions 10 bits where TEST.PRECISION says float32.
     torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(seed)
     return choose_device(flag, configured)

@@ -87,7 +87,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match=f"cannot write to OUTPUT_DIR {folder}"):
-            launch.start_run(str(folder), "cpu", "cpu")
+            launch.start_run(str(folder), "cpu", "cpu", 0)
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,20 @@ def test_what_a_user_gets_wrong_is_one_line(
     assert "Traceback" not in error
 
 
+def test_partial_weights_are_an_explicit_wish(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tensors = torch.load(home / "tiny.pth", weights_only=True)["model"]
+    del tensors["rpn.head.centerness.weight"]
+    torch.save({"model": tensors}, home / "partial.pth")
+    assert test_grounding_net.main(words(home, tmp_path, weight="partial.pth")) == 2
+    error = capsys.readouterr().err
+    assert "rpn.head.centerness.weight" in error
+    assert "--partial-weight" in error
+    found = [run(home, tmp_path, "--partial-weight", weight="partial.pth") for _ in range(2)]
+    assert found[0]["protocol"]["weights"] == found[1]["protocol"]["weights"]  # seeded
+
+
 @pytest.mark.slow
 def test_interrupted_and_resumed_is_uninterrupted(home: Path, alone: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(TOOL), *words(home, tmp_path, "TEST.IMS_PER_BATCH", "1")]
