@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> None:
 
     plain = PlainCrossAttention(256, 768, 2048, 8, dropout=0.0)
     ours = load_published(CrossModalityAttention(256, 768, dropout=0.0), plain, NAMES)
-    plain, ours = (module.to(arguments.device) for module in (plain, ours))
+    # In training mode ours keeps what a backward pass needs; inference takes another way.
+    plain, ours = (m.to(arguments.device).train(arguments.train) for m in (plain, ours))
     figures = {
         "machine": machine(),
         "device": arguments.device,

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from glipkit.layers.linear import linear
 from glipkit.layers.numerics import VALUE_LIMIT, at_least_float32, limited, product_dtype
 
 # Score of a masked text token: no softmax gives it any weight (BEHAVIOUR 5.1).
@@ -99,8 +100,10 @@ class CrossModalityAttention(nn.Module):
             image_update, context, row_sum = self._attend(image, absorbed)
         else:
             dtype = product_dtype(image)
-            with torch.autocast(image.device.type, enabled=False):  # it does not see `out=`
-                image_update, context, row_sum = self._stream(image, absorbed, dtype)
+            with torch.autocast(image.device.type, enabled=False):  # `dtype` has the say
+                answers = [self._stream(*one, dtype) for one in zip(image, *absorbed)]
+            image_update, context = (torch.stack(parts) for parts in zip(*answers))
+            row_sum = None
         return image_update, self._text_update(context, row_sum)
 
     def _absorb(self, text: Tensor, text_mask: Tensor) -> _AbsorbedText:
@@ -144,39 +147,44 @@ class CrossModalityAttention(nn.Module):
         return image_update, context, text_reads.sum(dim=1) if dropped else None
 
     def _stream(
-        self, image: Tensor, text: _AbsorbedText, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor, None]:
+        self,
+        image: Tensor,
+        keys: Tensor,
+        key_bias: Tensor,
+        values: Tensor,
+        mask: Tensor,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
         """The same as `_attend` without dropout and gradients, a slice of image tokens at a time.
 
         The softmax over the image keeps a running maximum and sum (Milakov and Gimelshein,
         "Online normalizer calculation for softmax", 2018). Matrix products run in `dtype`,
-        softmaxes and sums in float32 at least.
+        softmaxes and sums in float32 at least. Shapes are those of one picture of the batch.
         """
-        B, _, C = image.shape
-        columns = text.keys.shape[1]  # H*T
-        parts = (image, text.keys, text.key_bias, text.values, self.image_output.bias)
-        image, keys, key_bias, values, bias = (part.to(dtype) for part in parts)
+        image, keys, key_bias = image.to(dtype), keys.to(dtype), key_bias[0].to(dtype)
+        values, bias = values.to(dtype).mT.contiguous(), self.image_output.bias.to(dtype)
         # A sum over all image tokens may leave float16.
         sum_dtype = torch.float32 if dtype == torch.float16 else dtype
 
+        columns = len(keys)  # H*T
         image_update = torch.empty_like(image)
-        context = at_least_float32(image.new_zeros(B, columns, C))
-        total = context.new_zeros(B, 1, columns)
-        maximum = context.new_full((B, 1, columns), -VALUE_LIMIT)  # no score is lower
+        context = at_least_float32(image.new_zeros(columns, image.shape[1]))
+        total = context.new_zeros(columns)
+        maximum = context.new_full((columns,), -VALUE_LIMIT)  # no score is lower
         chunk = CPU_CHUNK if image.device.type == "cpu" else ACCELERATOR_CHUNK
-        step = max(1, chunk // (B * columns))
-        for tokens, update in zip(image.split(step, dim=1), image_update.split(step, dim=1)):
-            scores = at_least_float32(torch.baddbmm(key_bias, tokens, keys.mT))
-            scores = scores.clamp_(-VALUE_LIMIT, VALUE_LIMIT)  # (B, step, H*T)
+        step = max(1, chunk // columns)
+        for tokens, update in zip(image.split(step), image_update.split(step)):
+            scores = at_least_float32(linear(tokens, keys, key_bias))
+            scores = scores.clamp_(-VALUE_LIMIT, VALUE_LIMIT)  # (step, H*T)
 
-            larger = torch.maximum(maximum, scores.amax(dim=1, keepdim=True))
+            larger = torch.maximum(maximum, scores.amax(dim=0))
             faded = (maximum - larger).exp_()  # what the sums so far are worth now
             weights = (scores - larger).exp_()
-            total = total * faded + weights.sum(dim=1, keepdim=True)
-            context = context * faded.mT + weights.to(sum_dtype).mT @ tokens.to(sum_dtype)
+            total = total * faded + weights.sum(dim=0)
+            read = linear(weights.to(sum_dtype).mT, tokens.to(sum_dtype).mT)  # (H*T, C)
+            context = context * faded[:, None] + read
             maximum = larger
 
-            scores = scores.unflatten(2, (self.num_heads, -1)).masked_fill_(~text.mask, MASKED)
-            image_reads = scores.softmax(dim=3).flatten(2).to(dtype)
-            torch.baddbmm(bias, image_reads, values, out=update)
-        return image_update, context / total.mT, None
+            scores = scores.unflatten(1, (self.num_heads, -1)).masked_fill_(~mask[0], MASKED)
+            update.copy_(linear(scores.softmax(dim=2).flatten(1).to(dtype), values, bias))
+        return image_update, context / total[:, None]
