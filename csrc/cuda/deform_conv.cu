@@ -17,6 +17,7 @@
 #include <limits>
 #include <tuple>
 
+#include "cuda/deform_conv_kernels.h"
 #include "cuda/launch.h"
 #include "deform_conv.h"
 
@@ -29,169 +30,10 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr int64_t kThreads = 256;
-constexpr int64_t kWarp = 32;
 // Of the columns: about a GPU's second-level cache (40 MB on A100, 50 MB on H100), yet enough rows
 // for the matrix product to fill the GPU.
 constexpr int64_t kColumnBytes = 64 << 20;
 constexpr int64_t kVectorBytes = 16;
-constexpr int64_t kOutside = -1;  // a corner that is not in the image
-
-// What a type is computed in.
-template <typename T>
-using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
-template <typename T, int N>
-struct alignas(sizeof(T) * N) Vector {
-  T value[N];
-};
-
-template <typename T>
-struct Sample {
-  Bilinear<T> at;
-  T strength;
-};
-
-// One image's sample for a tap of an output pixel; `channel` is offset group x tap.
-template <typename T>
-__device__ Sample<T> locate(const T* offset, const T* mask, const Geometry& g, int64_t channel,
-                            int64_t tap, int64_t output) {
-  // 32 bits: a division of 64 takes several times as long. check_index_width saw to it.
-  const uint32_t row = static_cast<uint32_t>(output) / static_cast<uint32_t>(g.OW);
-  const uint32_t column = static_cast<uint32_t>(output) % static_cast<uint32_t>(g.OW);
-  const uint32_t tap_row = static_cast<uint32_t>(tap) / static_cast<uint32_t>(g.KW);
-  const uint32_t tap_column = static_cast<uint32_t>(tap) % static_cast<uint32_t>(g.KW);
-  const int64_t y = row * g.stride[0] - g.padding[0] + tap_row * g.dilation[0];
-  const int64_t x = column * g.stride[1] - g.padding[1] + tap_column * g.dilation[1];
-  const int64_t P = g.outputs();
-  const T down = offset[2 * channel * P + output], right = offset[(2 * channel + 1) * P + output];
-  return {bilinear<T>(static_cast<T>(y) + down, static_cast<T>(x) + right, g.H, g.W, kOutside),
-          mask[channel * P + output]};
-}
-
-// Columns of output pixels [first, first + count): (groups, count, taps, C / groups). A thread does
-// N neighbouring channels, which share a group and an offset group.
-template <typename T, int N>
-__global__ void gather(const T* pixels, const Compute<T>* offset, const Compute<T>* mask,
-                       Geometry g, int64_t first, int64_t count, T* columns) {
-  using C = Compute<T>;
-  const uint32_t K = static_cast<uint32_t>(g.taps());
-  const uint32_t vectors = static_cast<uint32_t>(g.C / N);
-  const uint32_t group_channels = static_cast<uint32_t>(g.group_channels());
-  const uint32_t offset_channels = static_cast<uint32_t>(g.C / g.offset_groups);
-  const int64_t total = count * K * vectors;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total;
-       i += step) {
-    const uint32_t item = static_cast<uint32_t>(i);  // fits: check_index_width
-    const uint32_t c = item % vectors * N;
-    const uint32_t tap = item / vectors % K;
-    const int64_t pixel = item / vectors / K;
-    const int64_t channel = static_cast<int64_t>(c / offset_channels) * K + tap;
-    const Sample<C> sample = locate<C>(offset, mask, g, channel, tap, first + pixel);
-
-    C sum[N] = {};
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (sample.at.corner[k] == kOutside) continue;
-      const auto corner =
-          *reinterpret_cast<const Vector<T, N>*>(pixels + sample.at.corner[k] * g.C + c);
-#pragma unroll
-      for (int j = 0; j < N; ++j) sum[j] += sample.at.weight[k] * static_cast<C>(corner.value[j]);
-    }
-    Vector<T, N> column;
-#pragma unroll
-    for (int j = 0; j < N; ++j) column.value[j] = static_cast<T>(sum[j] * sample.strength);
-    const int64_t group = c / group_channels;
-    T* target = columns + ((group * count + pixel) * K + tap) * group_channels + c % group_channels;
-    *reinterpret_cast<Vector<T, N>*>(target) = column;
-  }
-}
-
-// Backward through `gather`: a warp does a sample of one offset group, its lanes the channels.
-// Leaves the columns, adds to the gradient of the pixels, writes those of offset and mask.
-template <typename T>
-__global__ void gather_backward(const T* pixels, const Compute<T>* offset, const Compute<T>* mask,
-                                const T* grad_columns, Geometry g, int64_t first, int64_t count,
-                                T* columns, Compute<T>* grad_pixels, Compute<T>* grad_offset,
-                                Compute<T>* grad_mask) {
-  using C = Compute<T>;
-  const uint32_t K = static_cast<uint32_t>(g.taps());
-  const uint32_t groups = static_cast<uint32_t>(g.offset_groups);
-  const uint32_t group_channels = static_cast<uint32_t>(g.group_channels());
-  const uint32_t offset_channels = static_cast<uint32_t>(g.C / g.offset_groups);
-  const int64_t P = g.outputs();
-  const int64_t total = count * K * groups;
-  const uint32_t lane = threadIdx.x % kWarp;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarp);
-  // The bounds are the same for all lanes of a warp: they shuffle together below.
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
-       i < total; i += step) {
-    const uint32_t item = static_cast<uint32_t>(i);
-    const uint32_t offset_group = item % groups;
-    const uint32_t tap = item / groups % K;
-    const int64_t pixel = item / groups / K;
-    const int64_t channel = static_cast<int64_t>(offset_group) * K + tap;
-    const Sample<C> sample = locate<C>(offset, mask, g, channel, tap, first + pixel);
-
-    C product[4] = {};  // of the column's gradient with the corners
-    for (uint32_t j = lane; j < offset_channels; j += kWarp) {
-      const uint32_t c = offset_group * offset_channels + j;
-      const int64_t group = c / group_channels;
-      const int64_t index =
-          ((group * count + pixel) * K + tap) * group_channels + c % group_channels;
-      const C grad = static_cast<C>(grad_columns[index]);
-      C value = 0;
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (sample.at.corner[k] == kOutside) continue;
-        const int64_t place = sample.at.corner[k] * g.C + c;
-        const C corner = static_cast<C>(pixels[place]);
-        value += sample.at.weight[k] * corner;
-        product[k] += grad * corner;
-        atomicAdd(grad_pixels + place, sample.at.weight[k] * sample.strength * grad);
-      }
-      columns[index] = static_cast<T>(value * sample.strength);
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-        product[k] += __shfl_down_sync(0xffffffffu, product[k], distance);
-      }
-    }
-    if (lane != 0) continue;
-    const Bilinear<C>& at = sample.at;
-    const C left = product[2] - product[0], right = product[3] - product[1];
-    const C top = product[1] - product[0], bottom = product[3] - product[2];
-    const int64_t output = first + pixel;
-    grad_offset[2 * channel * P + output] =
-        sample.strength * ((1 - at.right) * left + at.right * right);
-    grad_offset[(2 * channel + 1) * P + output] =
-        sample.strength * ((1 - at.down) * top + at.down * bottom);
-    grad_mask[channel * P + output] = at.weight[0] * product[0] + at.weight[1] * product[1] +
-                                      at.weight[2] * product[2] + at.weight[3] * product[3];
-  }
-}
-
-// output (B, O, P) += bias (O,).
-template <typename T>
-__global__ void add_bias(T* output, const T* bias, int64_t O, int64_t P, int64_t total) {
-  using C = Compute<T>;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total;
-       i += step) {
-    output[i] = static_cast<T>(static_cast<C>(output[i]) + static_cast<C>(bias[i / P % O]));
-  }
-}
-
-// sum += part.
-template <typename T>
-__global__ void accumulate(Compute<T>* sum, const T* part, int64_t total) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total;
-       i += step) {
-    sum[i] += static_cast<Compute<T>>(part[i]);
-  }
-}
 
 template <typename T>
 constexpr ScalarType compute_type() {

@@ -45,17 +45,21 @@ def operators(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cuda_on_host")
     source = (CSRC / "cuda" / "deform_conv.cu").read_text()
     source = replace(r"<<<.*?>>>\(", "(", source)
-    source = replace(r"kWarp = 32;", "kWarp = 1;", source)
+    kernels = (CSRC / "cuda" / "deform_conv_kernels.h").read_text()
+    kernels = replace(r"kWarp = 32;", "kWarp = 1;", kernels)
     source = replace(r"kColumnBytes = [^;]*;", f"kColumnBytes = {SMALL_CHUNK};", source)
     source = replace(r"\(glipkit, CUDA, m\)", f"({NAMESPACE}, CPU, m)", source)
     schemas = (CSRC / "library.cpp").read_text()
     schemas = replace(r"LIBRARY\(glipkit, m\)", f"LIBRARY({NAMESPACE}, m)", schemas)
+    (folder / "cuda").mkdir()
+    (folder / "cuda" / "deform_conv_kernels.h").write_text(kernels)
     (folder / "deform_conv.cpp").write_text(source)
     (folder / "library.cpp").write_text(schemas)
     torch_folder = Path(torch.__file__).parent
     stand_ins = ROOT / "tests" / "reference" / "cuda_on_host"
     command = [COMPILER, *FLAGS, "-isystem", torch_folder / "include", f"-I{stand_ins}"]
-    command += [f"-I{CSRC}", folder / "deform_conv.cpp", folder / "library.cpp"]
+    command += ["-include", "cuda/launch.h"]  # nvcc knows __device__ and its like from the start
+    command += [f"-I{folder}", f"-I{CSRC}", folder / "deform_conv.cpp", folder / "library.cpp"]
     command += ["-o", folder / "operators.so", f"-L{torch_folder / 'lib'}", "-ltorch_cpu", "-lc10"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
