@@ -216,6 +216,8 @@ class BuildOperators(build_ext):
 
     def _run_ninja(self, folder: Path) -> None:
         path = shutil.which("ninja")
+        if not path and not importlib.util.find_spec("ninja"):
+            raise SystemExit("ninja builds glipkit's operators and is not here; pip install ninja")
         command = [path] if path else [sys.executable, "-m", "ninja"]
         jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
         if subprocess.run([*command, "-C", str(folder), *jobs]).returncode != 0:
@@ -235,7 +237,7 @@ class Develop(Command):
 
     def run(self) -> None:
         """Install this checkout so that edits take effect at once."""
-        pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
+        pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation"]
         subprocess.run([*pip, "-e", str(ROOT)], check=True)
 
 

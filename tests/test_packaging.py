@@ -78,7 +78,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_ways_to_install(way, python, checkout, tmp_path):
-    run([python, *WAYS[way]], checkout)
+    # torch asks for a newer setuptools than 69: resolved, it would replace the one on trial.
+    run([python, *WAYS[way]], checkout, PIP_NO_DEPS="1")
     home, libraries, kept = re.fullmatch(
         r"(.+) (\[.*\]) (\[.*\])\n", run([python, "-c", TRY_OUT], tmp_path)
     ).groups()
