@@ -65,6 +65,8 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
         "language_prompt_v3",
         "language_prompt_v4",
     ),
+    "SOLVER.PARALLEL": ("ddp", "fsdp"),
+    "SOLVER.AMP_DTYPE": ("", "bfloat16", "float16"),
     "TEST.EVAL_TASK": ("", "detection", "grounding"),
     "TEST.PRECISION": ("float32", "bfloat16"),
     "GLIPKNOW.LAN_FEATURE_AGG_TYPE": ("first", "mean"),
@@ -98,6 +100,9 @@ _AT_LEAST_ONE = (
     "INPUT.MIN_SIZE_TEST",
     "INPUT.MAX_SIZE_TEST",
     "SOLVER.IMS_PER_BATCH",
+    "SOLVER.ACCUMULATION",
+    "SOLVER.MAX_SKIPPED_STEPS",
+    "SOLVER.LOG_PERIOD",
     "TEST.IMS_PER_BATCH",
 )
 _AT_LEAST_ZERO = (

@@ -43,6 +43,11 @@ SOLVER.MODEL_EMA = 0.0  # decay in [0, 1) of the running mean of the weights; 0:
 SOLVER.USE_EMA_FOR_MONITOR = False  # judge and keep the running mean instead of the weights
 SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints
 SOLVER.CHECKPOINT_PER_EPOCH = -1.0  # checkpoints per epoch, before CHECKPOINT_PERIOD; -1: not used
+SOLVER.ACCUMULATION = 1  # ours: pieces a process works a step through; same gradients, less memory
+SOLVER.PARALLEL = "ddp"  # ours: several processes keep whole copies ("ddp") or shards ("fsdp")
+SOLVER.AMP_DTYPE = ""  # ours: "bfloat16" or "float16"; "": bfloat16 on a GPU, none on the CPU
+SOLVER.MAX_SKIPPED_STEPS = 10  # ours: steps in a row without a finite loss before the run stops
+SOLVER.LOG_PERIOD = 20  # ours: steps between two lines of metrics.jsonl
 SOLVER.TUNING_HIGHLEVEL_OVERRIDE = None  # full, linear_prob, language_prompt_v1 .. v4 (DESIGN 6)
 
 TEST = CfgNode()  # evaluation
