@@ -44,6 +44,9 @@ class TrainSource(Protocol):
     def size(self, index: int) -> tuple[int, int] | None:
         """(height, width) that the annotations claim for sample `index`; None when they do not."""
 
+    def image_id(self, index: int) -> int:
+        """The id of the picture of sample `index`, for messages; cheap, nothing is opened."""
+
     def load(self, index: int, chance: SampleRandom) -> GroundedImage:
         """Read sample `index`.
 
