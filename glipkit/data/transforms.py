@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -88,14 +89,30 @@ class TestTransform:
 
     def normalise(self, image: Image.Image) -> Tensor:
         """(3, h, w) float32 without resizing."""
-        reverse, to_255 = PIXEL_FORMATS[self.pixel_format]
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
-        if reverse:
-            pixels = pixels.flip(0)
-        if to_255:
-            pixels *= 255  # x / 255 * 255 differs from x in the last bit: so it was trained
-        return pixels.sub_(_per_channel(self.mean)).div_(_per_channel(self.std))
+        reverse, _ = PIXEL_FORMATS[self.pixel_format]
+        table = _normalised_values(tuple(self.mean), tuple(self.std), self.pixel_format)
+        values = np.asarray(image)  # (h, w, 3) uint8, RGB
+        pixels = np.empty((3, *values.shape[:2]), dtype=np.float32)
+        for channel in range(3):
+            source = values[:, :, 2 - channel if reverse else channel]
+            np.take(table[channel], source, out=pixels[channel], mode="clip")  # clip: not buffered
+        return torch.from_numpy(pixels)
+
+
+@lru_cache(maxsize=8)
+def _normalised_values(
+    mean: Sequence[float], std: Sequence[float], pixel_format: str
+) -> np.ndarray:
+    """(3, 256) float32: what each of the 256 values of each of the model's channels becomes.
+
+    Looked up instead of computed for every pixel: the same bits in a third of the time.
+    """
+    _, to_255 = PIXEL_FORMATS[pixel_format]
+    values = torch.arange(256, dtype=torch.float32).div_(255)
+    if to_255:
+        values *= 255  # x / 255 * 255 differs from x in the last bit: so it was trained
+    return ((values - _per_channel(mean)) / _per_channel(std)).numpy()
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)[:, None, None]
+    return torch.tensor(values, dtype=torch.float32)[:, None]
