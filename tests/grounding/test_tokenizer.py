@@ -57,6 +57,28 @@ def test_padding_on_request(bert: Tokenizer) -> None:
     assert tokens.token_ids[6:].tolist() == [0] * 6
 
 
+def test_tokens_that_are_no_words(bert: Tokenizer) -> None:
+    assert bert.mask_id == 103
+    assert bert.special_ids == {0, 100, 101, 102, 103}
+
+
+def test_a_vocabulary_without_a_mask(tmp_path: Path) -> None:
+    folder = write_vocabulary(tmp_path / "bert")
+    (folder / "vocab.txt").write_text("\n".join(w for w in WORDS if w != "[MASK]") + "\n")
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.special_ids == {0, 1, 2, 3}
+    with pytest.raises(ValueError, match=r"no \[MASK\].*MLM_LOSS False"):
+        _ = tokenizer.mask_id
+
+
+def test_lost_phrases_can_stay_unnamed(bert: Tokenizer, caplog: pytest.LogCaptureFixture) -> None:
+    prompt = class_prompt(["cat", "dog", "owl"])
+    assert not bert(prompt, max_tokens=4, truncate=True, name_lost=False).phrase_tokens[2].any()
+    assert caplog.text == ""
+    bert(prompt, max_tokens=4, truncate=True)
+    assert "'owl'" in caplog.text
+
+
 def test_overlapping_spans_count_twice(bert: Tokenizer) -> None:
     tokens = bert(free_prompt("red hot dog", [[(0, 11), (8, 11)]]))
     assert tokens.phrase_tokens.tolist() == [[0, 1, 1, 2, 0]]
