@@ -92,6 +92,19 @@ def flip_horizontal(boxes: Tensor, width: int) -> Tensor:
     return torch.stack([width - x2 - 1, y1, width - x1 - 1, y2], dim=1)
 
 
+def flip_vertical(boxes: Tensor, height: int) -> Tensor:
+    """The same boxes in the picture turned upside down: y1' = H - y2, y2' = H - y1.
+
+    Unlike the horizontal flip it subtracts no 1, as published (BEHAVIOUR 1).
+
+    Raises:
+        ValueError: boxes have not four columns.
+    """
+    _check_boxes(boxes)
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    return torch.stack([x1, height - y2, x2, height - y1], dim=1)
+
+
 def to_xywh(boxes: Tensor, *, plus_one: bool) -> Tensor:
     """(x1, y1, x2, y2) as (x1, y1, width, height), the form of COCO files.
 

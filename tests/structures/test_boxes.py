@@ -56,6 +56,12 @@ def test_flip_is_its_own_inverse() -> None:
     torch.testing.assert_close(B.flip_horizontal(flipped, 30), SQUARES)
 
 
+def test_vertical_flip_subtracts_nothing() -> None:
+    flipped = B.flip_vertical(torch.tensor([[5.0, 2.0, 14.0, 9.0]]), 30)
+    torch.testing.assert_close(flipped, torch.tensor([[5.0, 21.0, 14.0, 28.0]]))
+    torch.testing.assert_close(B.flip_vertical(B.flip_vertical(SQUARES, 30), 30), SQUARES)
+
+
 @pytest.mark.parametrize("plus_one", [True, False])
 def test_xywh_round_trip(plus_one: bool) -> None:
     xywh = B.to_xywh(SQUARES, plus_one=plus_one)
@@ -72,6 +78,7 @@ def test_no_boxes_is_fine() -> None:
         B.clip(none, (4, 4)),
         B.resize(none, (4, 4), (2, 2)),
         B.flip_horizontal(none, 4),
+        B.flip_vertical(none, 4),
         B.to_xywh(none, plus_one=True),
         B.from_xywh(none),
     ):
