@@ -1,4 +1,4 @@
-"""How far a long walk over pictures has come."""
+"""How far a long walk over pictures or through a file has come."""
 
 import sys
 
@@ -24,6 +24,25 @@ def image_progress(total: int, label: str) -> tqdm:
         desc=label,
         unit=" images",
         disable=not is_main(),
+        mininterval=0.2 if sys.stderr.isatty() else 30.0,
+        dynamic_ncols=True,
+    )
+
+
+def byte_progress(total: int, label: str, *, hidden: bool = False) -> tqdm:
+    """A bar with bytes per second on rank 0, silent elsewhere; use it as a context manager.
+
+    Args:
+        total: bytes of the file that is read or written.
+        label: what stands before the bar.
+        hidden: show nothing, for files that take no time.
+    """
+    return tqdm(
+        total=total,
+        desc=label,
+        unit="B",
+        unit_scale=True,
+        disable=hidden or not is_main(),
         mininterval=0.2 if sys.stderr.isatty() else 30.0,
         dynamic_ncols=True,
     )

@@ -1,7 +1,7 @@
 """What can be wrong with an annotated box."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 NOT_FINITE = "are not finite (NaN or infinite)"
 NEGATIVE = "have a negative width or height"
@@ -34,3 +34,17 @@ def box_fault(box: Sequence[float], image_size: tuple[int, int]) -> str | None:
     if min(x, y) < -_ROUNDING or x + width > right + _ROUNDING or y + height > bottom + _ROUNDING:
         return PARTLY_OUTSIDE
     return None
+
+
+def fault_rows(faults: Mapping[str, int], left_out: Collection[str]) -> str:
+    """What is wrong with how many annotations, a row each.
+
+    Args:
+        faults: a phrase that goes on from "annotations ..." -> how many.
+        left_out: faults for which an annotation is left out.
+    """
+    note = " (left out of the ground truth)"
+    return "\n".join(
+        f"  {count:>7}  {fault}{note if fault in left_out else ''}"
+        for fault, count in faults.items()
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glipkit.data.catalog import DatasetSpec
-from glipkit.data.datasets.box_faults import UNUSABLE, box_fault
+from glipkit.data.datasets.box_faults import UNUSABLE, box_fault, fault_rows
 from glipkit.data.datasets.coco_file import ORPHANED, Category, ImageRecord, read_coco_file
 
 logger = logging.getLogger(__name__)
@@ -128,13 +128,7 @@ def _overridden(
 
 def _report(spec: DatasetSpec, faults: Mapping[str, int], num_annotations: int) -> None:
     if faults:
-        rows = "\n".join(
-            f"  {count:>7}  {fault}{_consequence(fault)}" for fault, count in faults.items()
-        )
+        rows = fault_rows(faults, left_out={*UNUSABLE, ORPHANED})
         logger.warning(
             "%s: of %d annotations in %s\n%s", spec.name, num_annotations, spec.ann_file, rows
         )
-
-
-def _consequence(fault: str) -> str:
-    return " (left out of the ground truth)" if fault in {*UNUSABLE, ORPHANED} else ""

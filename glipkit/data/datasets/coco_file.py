@@ -3,19 +3,25 @@
 import hashlib
 import json
 import logging
-import sys
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glipkit.data.datasets.box_faults import box_fault
+from glipkit.data.datasets.json_values import (
+    check_unique,
+    first_few,
+    hashable,
+    is_integer,
+    is_number,
+    shown,
+)
 
 logger = logging.getLogger(__name__)
 
 ORPHANED = "belong to no picture of the file"
-_SHOWN = 5  # offenders that an error message names
 _LONGEST = 2**31 - 1  # pixels on a side; no picture format goes beyond
 
 
@@ -66,8 +72,8 @@ def read_coco_file(path: Path) -> CocoFile:
     except ValueError as error:  # also what is not UTF-8
         raise ValueError(f"{path} is not valid JSON: {error}") from None
     _check_shape(path, content)
-    images = tuple(_image_record(path, entry) for entry in content["images"])
-    _check_unique(path, "image ids", (image.image_id for image in images))
+    images = tuple(image_record(path, entry) for entry in content["images"])
+    check_unique(path, "image ids", (image.image_id for image in images))
     categories = _categories(path, content["categories"])
     known = {category.category_id for category in categories}
     annotations, faults = _annotations(path, content.get("annotations", []), images, known)
@@ -105,19 +111,24 @@ def _check_shape(path: Path, content: Any) -> None:
             raise ValueError(f"{path} lists no {key}; there is nothing to look for")
 
 
-def _image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
+def image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
+    """Check an entry of "images".
+
+    Raises:
+        ValueError: it has no integer id, no file name, or no positive integer height and width.
+    """
     name = entry.get("file_name")
     if not name and isinstance(entry.get("coco_url"), str):
         name = "/".join(entry["coco_url"].split("/")[-2:])  # LVIS: ".../val2017/000000000139.jpg"
     sizes = (entry.get("height"), entry.get("width"))
     if (
-        not _is_integer(entry.get("id"))
+        not is_integer(entry.get("id"))
         or not (isinstance(name, str) and name)
-        or not all(_is_number(side) and 0 < side <= _LONGEST and side % 1 == 0 for side in sizes)
+        or not all(is_number(side) and 0 < side <= _LONGEST and side % 1 == 0 for side in sizes)
     ):
         raise ValueError(
             f"{path}: an image needs an integer id, a file_name, and a positive integer height "
-            f"and width, got {_shown(entry)}"
+            f"and width, got {shown(entry)}"
         )
     return ImageRecord(entry["id"], name, (int(sizes[0]), int(sizes[1])))
 
@@ -125,12 +136,12 @@ def _image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
 def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> tuple[Category, ...]:
     for entry in entries:
         name = entry.get("name")
-        if not _is_integer(entry.get("id")) or not (isinstance(name, str) and name.strip()):
+        if not is_integer(entry.get("id")) or not (isinstance(name, str) and name.strip()):
             raise ValueError(
                 f"{path}: a category needs an integer id and a name that is not empty, got "
-                f"{_shown(entry)}"
+                f"{shown(entry)}"
             )
-    _check_unique(path, "category ids", (entry["id"] for entry in entries))
+    check_unique(path, "category ids", (entry["id"] for entry in entries))
     return tuple(
         sorted(
             (Category(entry["id"], entry["name"]) for entry in entries),
@@ -149,15 +160,15 @@ def _annotations(
     kept, unknown, faults, ids = [], [], Counter(), Counter()
     for entry in entries:
         box = entry.get("bbox")
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
             raise ValueError(
                 f"{path}: an annotation needs a bbox of four numbers [x, y, width, height] in "
-                f"pixels, got {_shown(entry)}"
+                f"pixels, got {shown(entry)}"
             )
-        ids[_hashable(entry.get("id"))] += 1
-        if _hashable(entry.get("category_id")) not in known_categories:
+        ids[hashable(entry.get("id"))] += 1
+        if hashable(entry.get("category_id")) not in known_categories:
             unknown.append(entry)
-        elif _hashable(entry.get("image_id")) not in sizes:
+        elif hashable(entry.get("image_id")) not in sizes:
             faults[ORPHANED] += 1
         else:
             kept.append(entry)
@@ -167,8 +178,8 @@ def _annotations(
         names = [f"{e.get('category_id')!r} (annotation {e.get('id')!r})" for e in unknown]
         raise ValueError(
             f"{path}: {len(unknown)} of {len(entries)} annotations have a category_id that the "
-            f"file's categories do not list: {_first(names)}; listed: "
-            f"{_first(sorted(known_categories))}"
+            f"file's categories do not list: {first_few(names)}; listed: "
+            f"{first_few(sorted(known_categories))}"
         )
     repeated = sum(count - 1 for count in ids.values() if count > 1)
     if repeated:
@@ -195,37 +206,3 @@ def _without_group(
         return categories
     logger.info("%s: category 0 %r is no class and is left out of the prompt", path, first.name)
     return categories[1:]
-
-
-def _check_unique(path: Path, what: str, ids: Iterable[Hashable]) -> None:
-    repeated = [each for each, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise ValueError(
-            f"{path}: {what} must be unique, but {len(repeated)} occur more than once: "
-            f"{_first(repeated)}"
-        )
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    """A number that float64 can hold; JSON has integers of any length."""
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    return isinstance(value, float)
-
-
-def _hashable(value: Any) -> Hashable:
-    return value if isinstance(value, Hashable) else repr(value)
-
-
-def _first(items: Sequence[Any]) -> str:
-    more = f", ... ({len(items)} in all)" if len(items) > _SHOWN else ""
-    return ", ".join(map(str, items[:_SHOWN])) + more
-
-
-def _shown(entry: dict[str, Any]) -> str:
-    text = json.dumps(entry, default=str)
-    return text if len(text) <= 200 else f"{text[:200]}..."
