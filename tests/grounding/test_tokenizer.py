@@ -173,7 +173,7 @@ def test_a_failing_hub_is_reported_with_the_advice(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     with pytest.raises(FileNotFoundError, match=r"put its tokenizer.json .* no route to host"):
         Tokenizer.load("some-unknown-tokenizer")
 
