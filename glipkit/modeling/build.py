@@ -95,6 +95,7 @@ def build_backbone(cfg: CfgNode) -> SwinTransformer:
         window=swin.WINDOW_SIZE,
         mlp_ratio=swin.MLP_RATIO,
         drop_path=swin.DROP_PATH_RATE,
+        recompute=cfg.MODEL.BACKBONE.USE_CHECKPOINT,
     )
 
 
@@ -117,12 +118,14 @@ def build_text_encoder(cfg: CfgNode) -> BertEncoder:
         architecture,
         averaged_layers=language.N_LAYERS,
         unseen_token_ids=_SPECIAL_TOKEN_IDS if language.MASK_SPECIAL else (),
+        recompute=language.USE_CHECKPOINT,
     )
 
 
 def build_tower(cfg: CfgNode, text: BertConfig) -> Tower:
     """The tower: NUM_CONVS rounds, whose text layers are layers of `text`'s architecture."""
-    return Tower(_build_block(cfg, text) for _ in range(cfg.MODEL.DYHEAD.NUM_CONVS))
+    blocks = (_build_block(cfg, text) for _ in range(cfg.MODEL.DYHEAD.NUM_CONVS))
+    return Tower(blocks, recompute=cfg.MODEL.DYHEAD.USE_CHECKPOINT)
 
 
 def _build_block(cfg: CfgNode, text: BertConfig) -> TowerBlock:

@@ -14,6 +14,8 @@ from timm.layers import DropPath, Mlp, trunc_normal_
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from glipkit.layers.recompute import run
+
 # What is added to the score of two positions that only the cyclic shift brought together. Not
 # minus infinity: the published weights were trained with this (BEHAVIOUR 2).
 _FAR_APART = -100.0
@@ -264,6 +266,7 @@ class SwinStage(nn.Module):
         drop_paths: one rate for each block; every second block is shifted.
         mlp_ratio: hidden channels of the MLPs per channel.
         downsample: whether another stage follows.
+        recompute: run the blocks again in the backward pass instead of keeping their activations.
     """
 
     def __init__(
@@ -275,8 +278,10 @@ class SwinStage(nn.Module):
         drop_paths: Sequence[float],
         mlp_ratio: float,
         downsample: bool,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         self.blocks = nn.ModuleList(
             SwinBlock(
                 dim,
@@ -293,7 +298,7 @@ class SwinStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) -> the same shape, before `downsample`, which the caller applies."""
         for block in self.blocks:
-            x = block(x)
+            x = run(block, x, recompute=self.recompute)
         return x
 
 
@@ -309,6 +314,7 @@ class SwinTransformer(nn.Module):
         window: side of a window in positions.
         mlp_ratio: hidden channels of the MLPs per channel.
         drop_path: rate of the last block in training; it grows linearly from 0 at the first.
+        recompute: run the blocks again in the backward pass instead of keeping their activations.
 
     Raises:
         ValueError: `depths` and `num_heads` differ in length, or name fewer than two stages.
@@ -323,6 +329,7 @@ class SwinTransformer(nn.Module):
         window: int = 7,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.2,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if len(depths) != len(num_heads) or len(depths) < 2:
@@ -341,6 +348,7 @@ class SwinTransformer(nn.Module):
                 drop_paths=[next(rates) for _ in range(depth)],
                 mlp_ratio=mlp_ratio,
                 downsample=dim != dims[-1],
+                recompute=recompute,
             )
             for dim, depth, heads in zip(dims, depths, num_heads)
         )

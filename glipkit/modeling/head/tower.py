@@ -1,9 +1,11 @@
 """The tower: fuse image and words, let the words settle, let the levels talk; several times."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from torch import Tensor, nn
 
+from glipkit.layers.recompute import run
 from glipkit.modeling.head.dyconv import DyConv
 from glipkit.modeling.head.fusion import VLFuse
 from glipkit.modeling.head.text_layer import TextLayer
@@ -43,13 +45,16 @@ class Tower(nn.Module):
 
     Args:
         blocks: first to last; at least one.
+        recompute: run the blocks again in the backward pass instead of keeping their activations,
+            of which the scores of all positions for all tokens are the largest.
 
     Raises:
         ValueError: there is no block.
     """
 
-    def __init__(self, blocks: Iterable[TowerBlock]) -> None:
+    def __init__(self, blocks: Iterable[TowerBlock], *, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         self.blocks = nn.ModuleList(blocks)
         if not self.blocks:
             raise ValueError("a tower needs at least one block, got none")
@@ -67,5 +72,14 @@ class Tower(nn.Module):
             Levels and text of the same shapes.
         """
         for block in self.blocks:
-            levels, text = block(levels, text)
+            through = partial(_run_flat, block)
+            levels, text = run(block, *levels, *text, recompute=self.recompute, through=through)
         return levels, text
+
+
+def _run_flat(
+    block: TowerBlock, *levels_and_text: Tensor
+) -> tuple[tuple[Tensor, ...], TextFeatures]:
+    """Run a block on tensors side by side: levels, then the fields of the text."""
+    count = len(TextFeatures._fields)
+    return block(levels_and_text[:-count], TextFeatures(*levels_and_text[-count:]))

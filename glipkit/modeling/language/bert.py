@@ -1,13 +1,16 @@
 """The text encoder, and the one door to transformers' BertModel."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
+from transformers.models.bert.modeling_bert import BertLayer
 
 from glipkit.grounding.language_files import BERT_UNCASED, folders
+from glipkit.layers.recompute import gradients_where_needed, run
 from glipkit.modeling.language.features import TextFeatures
 
 # Known without a file or a network: the published GLIP's text encoder. What the arguments of
@@ -64,6 +67,19 @@ def _read_architecture(folder: Path) -> BertConfig:
     return BertConfig.from_dict(settings)
 
 
+class _RecomputedLayer(BertLayer):
+    """A layer that keeps only its inputs for the backward pass.
+
+    transformers can do so as well, under a method that changed its name between versions and only
+    for layers in training mode.
+    """
+
+    def forward(self, *inputs: object, **options: object) -> object:
+        """As `BertLayer`, whatever it takes and returns in this version."""
+        through = partial(BertLayer.forward, self, **options)
+        return run(self, *inputs, recompute=True, through=through)
+
+
 class BertEncoder(nn.Module):
     """Words as vectors that have read their caption.
 
@@ -73,6 +89,7 @@ class BertEncoder(nn.Module):
             number once more, as published (BEHAVIOUR 4); the published models use 1.
         unseen_token_ids: tokens that are masked like padding wherever they stand. Published models
             mask none; `MASK_SPECIAL` masks [PAD], [CLS] and [SEP] (BEHAVIOUR 16).
+        recompute: run the layers again in the backward pass instead of keeping their activations.
 
     Raises:
         ValueError: `averaged_layers` is not between 1 and the layers of the BERT.
@@ -84,6 +101,7 @@ class BertEncoder(nn.Module):
         *,
         averaged_layers: int = 1,
         unseen_token_ids: Sequence[int] = (),
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= averaged_layers <= architecture.num_hidden_layers:
@@ -94,6 +112,9 @@ class BertEncoder(nn.Module):
         self.averaged_layers = averaged_layers
         self.unseen_token_ids = tuple(unseen_token_ids)
         self.bert = BertModel(architecture, add_pooling_layer=False)
+        if recompute:
+            for layer in self.bert.encoder.layer:
+                layer.__class__ = _RecomputedLayer
 
     @property
     def width(self) -> int:
@@ -132,15 +153,16 @@ class BertEncoder(nn.Module):
         mask = token_mask.bool()
         if self.unseen_token_ids:
             mask = mask & ~torch.isin(token_ids, token_ids.new_tensor(self.unseen_token_ids))
-        answer = self.bert(
-            input_ids=token_ids,
-            attention_mask=mask.long(),
-            # Spelled out so that nothing rests on BertModel's buffers: they are not saved, and a
-            # model that was built on the meta device has none until someone fills them.
-            position_ids=torch.arange(token_ids.shape[1], device=token_ids.device)[None],
-            token_type_ids=torch.zeros_like(token_ids),
-            output_hidden_states=self.averaged_layers > 1,
-        )
+        with gradients_where_needed(self.bert):
+            answer = self.bert(
+                input_ids=token_ids,
+                attention_mask=mask.long(),
+                # Spelled out so that nothing rests on BertModel's buffers: they are not saved, and
+                # a model that was built on the meta device has none until someone fills them.
+                position_ids=torch.arange(token_ids.shape[1], device=token_ids.device)[None],
+                token_type_ids=torch.zeros_like(token_ids),
+                output_hidden_states=self.averaged_layers > 1,
+            )
         hidden = answer.last_hidden_state
         embedded = hidden
         if self.averaged_layers > 1:
