@@ -1,7 +1,5 @@
 """Reading pictures in worker processes, in an order that can be cut and shared."""
 
-import os
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +12,7 @@ from glipkit.data.images import ImageError, read_image
 from glipkit.data.sample import Failure, Sample
 from glipkit.data.samplers import ShardedBatches, batches_of_equal_shape
 from glipkit.data.transforms import TestTransform
+from glipkit.data.workers import ignore_interrupt, usable_cpus
 from glipkit.structures.images import padded_size
 
 
@@ -65,22 +64,11 @@ def make_loader(
     ]
     batches = batches_of_equal_shape(shapes, indices, batch_size)
     share = ShardedBatches(batches, rank=rank, world_size=world_size)
-    num_workers = min(num_workers, len(share), _usable_cpus())
+    num_workers = min(num_workers, len(share), usable_cpus())
     return DataLoader(
         images,
         batch_sampler=share,
         num_workers=num_workers,
         collate_fn=partial(collate, divisor=divisor),
-        worker_init_fn=_ignore_interrupt if num_workers else None,
+        worker_init_fn=ignore_interrupt if num_workers else None,
     )
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the one that answers it should speak."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """What one step learns from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,14 +40,11 @@ class TrainBatch:
 
     def to(self, device: torch.device | str) -> "TrainBatch":
         """The same batch on another device."""
-        words = self.hidden_words
-        return TrainBatch(
-            self.images.to(device),
-            self.prompts.to(device),
-            tuple(target.to(device) for target in self.targets),
-            None if words is None else words.to(device, non_blocking=True),
-            self.failures,
-        )
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "TrainBatch":
+        """The same batch in page-locked memory, from which a GPU copies while it computes."""
+        return self._mapped(Tensor.pin_memory)
 
     def split(self, parts: int) -> list["TrainBatch"]:
         """The batch in pieces of equal padding, for gradient accumulation.
@@ -61,6 +59,24 @@ class TrainBatch:
             raise ValueError(f"a batch of {len(self)} pictures cannot be split in {parts} parts")
         size = len(self) // parts
         return [self._part(slice(at, at + size)) for at in range(0, len(self), size)]
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "TrainBatch":
+        """The same batch with every tensor changed."""
+        prompts, words = self.prompts, self.hidden_words
+        return TrainBatch(
+            ImageBatch(change(self.images.pixels), self.images.sizes),
+            PromptBatch(
+                change(prompts.token_ids),
+                change(prompts.token_mask),
+                tuple(map(change, prompts.phrase_tokens)),
+            ),
+            tuple(
+                GroundingTarget(change(each.boxes), change(each.box_phrases), each.image_id)
+                for each in self.targets
+            ),
+            None if words is None else change(words),
+            self.failures,
+        )
 
     def _part(self, part: slice) -> "TrainBatch":
         return TrainBatch(
