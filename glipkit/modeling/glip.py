@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from glipkit.layers.linear import speed_up_linears
@@ -21,6 +22,10 @@ class GroundingOutput(NamedTuple):
 
     levels: tuple[LevelPrediction, ...]
     anchors: tuple[Tensor, ...]  # (H*W, 4) float32 for each level, the same for every picture
+    # What the predictions were made from, for losses that compare features; the predictor has both
+    # in hand anyway, so that they are kept costs no memory before the output is used.
+    features: tuple[Tensor, ...] = ()  # (B, C, H, W) levels, as they left the tower
+    text: TextFeatures | None = None  # as it left the tower
 
 
 class GLIP(nn.Module):
@@ -110,4 +115,24 @@ class GLIP(nn.Module):
         return GroundingOutput(
             levels=self.predictor(levels, rows),
             anchors=self.anchors(sizes, device=levels[0].device),
+            features=levels,
+            text=text,
         )
+
+    def anchor_levels(
+        self, padded_size: tuple[int, int], device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, ...]:
+        """The anchors that a forward pass will have, known before it.
+
+        Args:
+            padded_size: (height, width) of a batch in pixels.
+            device: where they go.
+
+        Returns:
+            One (H*W, 4) float32 tensor for each level: those of `GroundingOutput.anchors`.
+        """
+        # Every layer that shrinks rounds up, and rounding up step by step is rounding up at once.
+        sizes = [
+            tuple(-(-side // stride) for side in padded_size) for stride in self.anchors.strides
+        ]
+        return self.anchors(sizes, device=device)

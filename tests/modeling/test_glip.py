@@ -158,3 +158,25 @@ def test_weights_may_be_bfloat16(model: GLIP) -> None:
         rough = tensors(model.bfloat16()(rounded, words))
     for ours, theirs in zip(rough, exact):
         assert (ours.float() - theirs).norm() < 0.2 * theirs.norm()
+
+
+@pytest.mark.parametrize("size", [(192, 96), (33, 250), (800, 1333), (1, 1)])
+def test_anchors_are_known_before_any_forward(model: GLIP, size: tuple[int, int]) -> None:
+    if size == (800, 1333):  # too large to run here: count them instead
+        counts = [len(level) for level in model.anchor_levels(size)]
+        assert counts == [100 * 167, 50 * 84, 25 * 42, 13 * 21, 7 * 11]
+        return
+    batch = ImageBatch(torch.randn(1, 3, *size), (size,))
+    with torch.inference_mode():
+        output = model(batch, prompts(prompt(7)))
+    assert_close(model.anchor_levels(size), output.anchors)
+
+
+def test_the_output_holds_what_predictions_were_made_from(model: GLIP) -> None:
+    with torch.inference_mode():
+        output = model(images(), prompts(prompt(7), prompt(5)))
+        rows = output.text.hidden if model.aligns_fused_text else output.text.embedded
+        again = model.predictor(output.features, rows)
+    assert [tuple(level.shape[2:]) for level in output.features] == SIZES
+    for level, other in zip(output.levels, again):
+        assert_close(level, other)
