@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from a command line; returns the exit code."""
     args = launch.parse(make_parser(), argv)
-    with launch.session() as outcome:
+    with launch.session(args.backend) as outcome:
         run(args)
     return outcome.exit_code
 

@@ -47,6 +47,12 @@ def base_parser(description: str, example: str) -> argparse.ArgumentParser:
         help="load what fits of the checkpoint; what it leaves out is random (SOLVER.SEED)",
     )
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: a GPU where there is one")
+    parser.add_argument(
+        "--backend",
+        choices=distributed.BACKENDS,
+        default="auto",
+        help="how processes talk: nccl needs a GPU for each; default: nccl where that is so",
+    )
     # torch.distributed.launch passes it; ranks come from the environment.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the files")
@@ -115,19 +121,22 @@ class Outcome:
 
 
 @contextmanager
-def session() -> Iterator[Outcome]:
+def session(backend: str = "auto") -> Iterator[Outcome]:
     """Ranks, logs and readable errors for the length of a program.
 
     What a user can mend (a ValueError, a file that is missing or not ours to write, a full disk)
     becomes one line and an exit code, without a traceback, as does Ctrl-C; anything else is a
     defect of ours and flies. GLIPKIT_DEBUG=1 lets the first kind fly as well.
+
+    Args:
+        backend: `--backend`; see `distributed.init`.
     """
     outcome = Outcome()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A class may be called what this terminal cannot spell.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        distributed.init()
+        distributed.init(backend)
         logs.setup_logging()
         yield outcome
     except KeyboardInterrupt:

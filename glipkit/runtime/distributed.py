@@ -8,25 +8,35 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 # A rank may wait this long for the slowest one; shares are equal, but machines are not.
 PATIENCE = timedelta(hours=4)
+BACKENDS = ("auto", "nccl", "gloo")
 
 
-def init(*, patience: timedelta = PATIENCE) -> None:
+def init(backend: str = "auto", *, patience: timedelta = PATIENCE) -> None:
     """Join the process group that torchrun's environment describes, if it describes one.
 
     `torchrun` and `python -m torch.distributed.launch` both set RANK, WORLD_SIZE and the
-    master's address. gloo carries CPU tensors and Python objects; nccl is added where every
-    process of this machine can have a GPU of its own.
+    master's address. gloo carries CPU tensors and Python objects in any case; what lies on a GPU
+    travels by `backend`.
 
     Args:
+        backend: one of `BACKENDS`. "auto" is nccl where every process of this machine can have a
+            GPU of its own, else gloo.
         patience: how long one rank waits for another before it gives up.
 
     Raises:
-        ValueError: the environment describes a group only in part.
+        ValueError: the environment describes a group only in part, or nccl was asked for without
+            a GPU for every process of this machine.
     """
+    if backend not in BACKENDS:
+        raise ValueError(f"the backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    processes_here = _integer("LOCAL_WORLD_SIZE", _integer("WORLD_SIZE", 1))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if backend == "nccl":
+        _check_nccl(gpus, processes_here)
     if _integer("WORLD_SIZE", 1) == 1 or distributed.is_initialized():
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
@@ -35,12 +45,26 @@ def init(*, patience: timedelta = PATIENCE) -> None:
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set; "
             "start several processes with torchrun --nproc_per_node=N"
         )
-    backend = "gloo"
-    processes_here = _integer("LOCAL_WORLD_SIZE", _integer("WORLD_SIZE", 1))
-    if torch.cuda.is_available() and torch.cuda.device_count() >= processes_here:
-        torch.cuda.set_device(_integer("LOCAL_RANK", 0))
-        backend = "cpu:gloo,cuda:nccl"
-    distributed.init_process_group(backend, timeout=patience)
+    own_gpu = gpus >= processes_here
+    if own_gpu:
+        torch.cuda.set_device(local_rank())
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if own_gpu and backend != "gloo" else "gloo", timeout=patience
+    )
+
+
+def _check_nccl(gpus: int, processes: int) -> None:
+    if gpus < processes:
+        found = f"this machine has {gpus} GPU{'s' * (gpus != 1)}" if gpus else "there is no GPU"
+        fewer = f" or start at most {gpus} processes (torchrun --nproc_per_node)" if gpus else ""
+        raise ValueError(
+            f"--backend nccl needs a GPU for each of the {processes} processes here, but {found}; "
+            f"use --backend gloo, which needs none,{fewer} or leave the flag out"
+        )
+    if not distributed.is_nccl_available():
+        raise ValueError(
+            f"--backend nccl: torch {torch.__version__} was built without nccl; use --backend gloo"
+        )
 
 
 def shutdown() -> None:
@@ -92,6 +116,32 @@ def broadcast_object(item: Any) -> Any:
     carrier = [item]
     distributed.broadcast_object_list(carrier)
     return carrier[0]
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The elementwise sum of every rank's `tensor`: the same bits on every rank.
+
+    Args:
+        tensor: same shape and dtype on all ranks; it is not changed.
+
+    Returns:
+        Shape, dtype and device of `tensor`, outside the autograd graph; `tensor` itself where
+        there is one process.
+    """
+    if not distributed.is_initialized():
+        return tensor
+    total = tensor.detach().clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is true on at least one rank: the same answer on every rank."""
+    if not distributed.is_initialized():
+        return bool(flag)
+    carrier = torch.tensor(int(flag), dtype=torch.int32)  # on the CPU: it waits for no GPU
+    distributed.all_reduce(carrier, op=distributed.ReduceOp.MAX)
+    return bool(carrier.item())
 
 
 def _integer(name: str, default: int) -> int:

@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from glipkit.runtime import distributed
 
 SCRIPT = """
 import sys
+import torch
 from glipkit.runtime import distributed
-distributed.init()
+distributed.init("gloo")
 assert distributed.world_size() == 2
 gathered = distributed.gather_objects({"rank": distributed.rank()})
 if distributed.is_main():
@@ -20,6 +22,12 @@ if distributed.is_main():
 else:
     assert gathered is None
 assert distributed.broadcast_object(distributed.rank() + 40) == 40
+own = torch.tensor([1.0, distributed.rank()], dtype=torch.float64, requires_grad=True)
+total = distributed.sum_over_ranks(own)
+assert total.tolist() == [2.0, 1.0] and total.dtype == torch.float64, total
+assert own.tolist() == [1.0, distributed.rank()] and not total.requires_grad
+assert distributed.any_rank(distributed.rank() == 1)
+assert not distributed.any_rank(False)
 assert distributed.local_rank() == distributed.rank()
 distributed.barrier()
 distributed.shutdown()
@@ -56,8 +64,34 @@ def test_alone(alone: pytest.MonkeyPatch) -> None:
     assert distributed.is_main()
     assert distributed.gather_objects("a") == ["a"]
     assert distributed.broadcast_object("a") == "a"
+    own = torch.ones(3)
+    assert distributed.sum_over_ranks(own) is own
+    assert distributed.any_rank(True)
+    assert not distributed.any_rank(False)
     distributed.barrier()
     distributed.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "message"),
+    [
+        (0, 1, r"GPU for each of the 1 processes here, but there is no GPU; use --backend gloo"),
+        (2, 4, r"each of the 4 .* this machine has 2 GPUs; .* at most 2 processes"),
+    ],
+)
+def test_nccl_without_a_gpu_for_each(
+    alone: pytest.MonkeyPatch, gpus: int, processes: int, message: str
+) -> None:
+    alone.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    alone.setattr(torch.cuda, "device_count", lambda: gpus)
+    alone.setenv("WORLD_SIZE", str(processes))
+    with pytest.raises(ValueError, match=message):
+        distributed.init("nccl")
+
+
+def test_a_backend_that_does_not_exist(alone: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="one of auto, nccl, gloo, got 'mpi'"):
+        distributed.init("mpi")
 
 
 def test_half_an_environment(alone: pytest.MonkeyPatch) -> None:
