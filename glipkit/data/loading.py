@@ -12,7 +12,7 @@ from glipkit.data.images import ImageError, read_image
 from glipkit.data.sample import Failure, Sample
 from glipkit.data.samplers import ShardedBatches, batches_of_equal_shape
 from glipkit.data.transforms import TestTransform
-from glipkit.data.workers import ignore_interrupt, usable_cpus
+from glipkit.data.workers import leave_interrupts_to_main, usable_cpus
 from glipkit.structures.images import padded_size
 
 
@@ -70,5 +70,5 @@ def make_loader(
         batch_sampler=share,
         num_workers=num_workers,
         collate_fn=partial(collate, divisor=divisor),
-        worker_init_fn=ignore_interrupt if num_workers else None,
+        worker_init_fn=leave_interrupts_to_main if num_workers else None,
     )

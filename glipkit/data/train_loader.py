@@ -15,7 +15,7 @@ from glipkit.data.sample import Failure
 from glipkit.data.train_batch import TrainBatch
 from glipkit.data.train_sampler import RankBatches, TrainOrder
 from glipkit.data.train_set import LostBoxes, TrainSample, TrainSet, Unreadable
-from glipkit.data.workers import ignore_interrupt, usable_cpus
+from glipkit.data.workers import leave_interrupts_to_main, usable_cpus
 from glipkit.grounding.masking import IGNORED
 from glipkit.structures.images import pad_images
 from glipkit.structures.prompts import batch_prompts
@@ -127,7 +127,7 @@ class TrainLoader:
             ),
             num_workers=self._num_workers,
             collate_fn=partial(collate, divisor=self._divisor),
-            worker_init_fn=ignore_interrupt if self._num_workers else None,
+            worker_init_fn=leave_interrupts_to_main if self._num_workers else None,
             generator=torch.Generator(),  # it draws seeds for workers: not from the global one
             pin_memory=self._pin_memory,
         )

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from types import TracebackType
 
 
 def usable_cpus() -> int:
@@ -11,6 +13,19 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the one that answers it should speak."""
+def leave_interrupts_to_main(worker: int) -> None:
+    """For `worker_init_fn`: be silent when the reading process is stopped.
+
+    Ctrl-C reaches every process of the terminal; only the one that answers it should speak. The
+    others notice at most that nobody takes their pictures any more.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _report_unless_left_alone
+
+
+def _report_unless_left_alone(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    # multiprocessing.resource_sharer reports here when the reader stops in mid-sentence.
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
