@@ -22,6 +22,12 @@ PUBLISHED_FILES = (
     "glip_a_tiny_o365.pth",
     "glip_large_model.pth",
 )
+# The image encoders that the published configurations start pre-training from, and where on the hub
+# timm keeps the same weights.
+SWIN_FILES = {
+    "swin_tiny_patch4_window7_224.pth": "hf://timm/swin_tiny_patch4_window7_224.ms_in1k",
+    "swin_large_patch4_window12_384_22k.pth": "hf://timm/swin_large_patch4_window12_384.ms_in22k",
+}
 # The hub's client has been requests and httpx; its own error derives from theirs.
 _NETWORK_ERRORS = (OSError, *HfHubHTTPError.__bases__)
 _SUFFIXES = ("", ".safetensors", ".pth")
@@ -129,6 +135,13 @@ def _verify(path: Path, expected: str, origin: str) -> None:
 
 def _advice(spec: str, root: Path) -> str:
     name = Path(spec).name
+    if name in SWIN_FILES:
+        return (
+            f"it is the image encoder that pre-training starts from; {list_files(root.absolute())}."
+            f" Put the file of https://github.com/microsoft/Swin-Transformer at {root / name}, or "
+            f"set MODEL.WEIGHT {SWIN_FILES[name]}/model.safetensors. To evaluate or fine-tune, "
+            f"name a GLIP with --weight: {', '.join(PUBLISHED_FILES)}."
+        )
     return (
         f"it is neither a path nor in {root}; {list_files(root.absolute())}. Put the file at "
         f"{root / name}, or pass the path of one with --weight. Published files: "
