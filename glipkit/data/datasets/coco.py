@@ -35,7 +35,11 @@ class CocoDetection:
 
     def first(self, count: int) -> "CocoDetection":
         """The same dataset cut to its first `count` pictures (TEST.SUBSET)."""
-        images = self.images[:count]
+        return self.subset(range(min(count, len(self))))
+
+    def subset(self, indices: Sequence[int]) -> "CocoDetection":
+        """The same dataset with these of its pictures, in this order."""
+        images = tuple(self.images[index] for index in indices)
         ids = {image.image_id for image in images}
         annotations = tuple(each for each in self.annotations if each["image_id"] in ids)
         return replace(self, images=images, annotations=annotations)

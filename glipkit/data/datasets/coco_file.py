@@ -32,6 +32,8 @@ class ImageRecord:
     image_id: int
     file_name: str  # relative to the image folder
     size: tuple[int, int]  # (height, width) in pixels, as the file claims
+    # LVIS: categories known to be absent. Of others nobody says that they are, if this is given.
+    absent: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
     """Check an entry of "images".
 
     Raises:
-        ValueError: it has no integer id, no file name, or no positive integer height and width.
+        ValueError: it has no integer id, no file name, or no positive integer height and width, or
+            its neg_category_ids are not integers.
     """
     name = entry.get("file_name")
     if not name and isinstance(entry.get("coco_url"), str):
@@ -130,7 +133,13 @@ def image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
             f"{path}: an image needs an integer id, a file_name, and a positive integer height "
             f"and width, got {shown(entry)}"
         )
-    return ImageRecord(entry["id"], name, (int(sizes[0]), int(sizes[1])))
+    absent = entry.get("neg_category_ids")
+    if absent is not None and not (isinstance(absent, list) and all(map(is_integer, absent))):
+        raise ValueError(
+            f"{path}: neg_category_ids must be a list of category ids, got {shown(entry)}"
+        )
+    size = (int(sizes[0]), int(sizes[1]))
+    return ImageRecord(entry["id"], name, size, None if absent is None else tuple(absent))
 
 
 def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> tuple[Category, ...]:
