@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +58,7 @@ def pad_images(images: Sequence[Tensor], divisor: int = 32) -> ImageBatch:
     sizes = tuple((image.shape[1], image.shape[2]) for image in images)
     largest = (max(h for h, _ in sizes), max(w for _, w in sizes))
     height, width = padded_size(largest, divisor)
-    pixels = [pad(image, (0, width - w, 0, height - h)) for image, (h, w) in zip(images, sizes)]
-    return ImageBatch(torch.stack(pixels), sizes)
+    pixels = images[0].new_zeros(len(images), images[0].shape[0], height, width)
+    for place, image, (h, w) in zip(pixels, images, sizes):
+        place[:, :h, :w] = image
+    return ImageBatch(pixels, sizes)
