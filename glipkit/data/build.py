@@ -84,6 +84,11 @@ def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> Te
 
 
 def _check_kind(spec: DatasetSpec, *, task: str) -> None:
+    if spec.kind == "tsv":
+        raise ValueError(
+            f"dataset {spec.name!r} keeps pictures and boxes in TSV files, which glipkit reads for "
+            "training only; to evaluate, name its COCO json and image folder in DATASETS.REGISTER"
+        )
     if task == "grounding" and spec.kind == "coco":
         raise ValueError(
             f"TEST.EVAL_TASK is 'grounding', but dataset {spec.name!r} has classes, not captions; "

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 # Published names. Kinds: "coco" (boxes with classes), "lvis" (the same, not exhaustively labelled),
-# "grounding" (captions whose words have boxes). Paths are relative to the dataset root.
-# kind, annotation file, image folder
+# "grounding" (captions whose words have boxes), "tsv" (boxes with classes, pictures in the rows of
+# one file). Paths are relative to the dataset root.
+# kind, annotation file (tsv: the YAML file that names the others), image folder
 _PUBLISHED = {
     "coco_2014_minival": (
         "coco",
@@ -50,22 +51,38 @@ _PUBLISHED = {
         "mdetr_annotations/finetune_phrasecut_train.json",
         "gqa/images",
     ),
+    "mixed_train": ("grounding", "mdetr_annotations/final_mixed_train.json", ""),
+    "mixed_train_no_coco": ("grounding", "mdetr_annotations/final_mixed_train_no_coco.json", ""),
+    "coco_dt_train": ("tsv", "coco_tsv/coco_obj.yaml", ""),
+    "lvisv1_dt_train": ("tsv", "coco_tsv/LVIS_v1_train.yaml", ""),
+    "object365_dt_train": ("tsv", "Objects365/objects365_train_vgoiv6.cas2000.yaml", ""),
+    "objects365_odtsv_train": ("tsv", "Objects365/train.cas2000.yaml", ""),
+    "objects365_odtsv_val": ("tsv", "Objects365/val.yaml", ""),
+}
+# Where pictures lie of which the file says, record by record, which collection they are from:
+# `data_source` -> folder.
+_SOURCES = {
+    name: {"coco": "coco/train2014", "vg": "gqa/images"}
+    for name in ("mixed_train", "mixed_train_no_coco")
 }
 
-# Published names behind which there is no annotation file with one image folder: training
-# mixtures of several folders, and the TSV files of the original authors.
-_NOT_READ_HERE = {
-    "mixed_train": "pictures of two folders in one file",
-    "mixed_train_no_coco": "pictures of two folders in one file",
-    "coco_dt_train": "TSV files",
-    "lvisv1_dt_train": "TSV files",
-    "object365_dt_train": "TSV files",
-    "objects365_odtsv_train": "TSV files",
-    "objects365_odtsv_val": "TSV files",
+# The first word of a name -> the key DATASETS.<..>_COPY that says how often an epoch shows it.
+_FAMILIES = {
+    "coco": "coco",
+    **dict.fromkeys(("lvis", "lvisv1"), "lvis"),
+    **dict.fromkeys(("flickr", "flickr30k"), "flickr"),
+    "mixed": "mixed",
+    **dict.fromkeys(("object365", "objects365"), "object365"),
+    **dict.fromkeys(("vg", "visualgenome"), "vg"),
+    **dict.fromkeys(("oi", "openimages"), "oi"),
+    **dict.fromkeys(("imagenet", "imagenetod"), "in"),
 }
+# Names that GLIP's own files give to captions with boxes.
+_CAPTIONED = ("flickr30k_", "mixed_train", "refexp_", "refcoco", "phrasecut_", "gqa_")
 
-_KINDS = ("coco", "lvis", "grounding")
+KINDS = ("coco", "lvis", "grounding", "tsv")
 _SUFFIX = "_grounding"  # asks for the same files, read as captions with boxes
+_FOLDER_SUFFIX = "_img_dir"  # of keys that name the folder of one data_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +90,42 @@ class DatasetSpec:
     """One dataset: an annotation file, and the folder its file names are relative to."""
 
     name: str
-    ann_file: Path
-    img_dir: Path
+    ann_file: Path  # kind "tsv": the YAML file that names the others
+    img_dir: Path  # kind "tsv": the folder of `ann_file`; with `sources`: not used
     kind: str = "coco"
+    # (data_source, folder) pairs, where every record says which collection its picture is from.
+    sources: tuple[tuple[str, Path], ...] = ()
 
     def check_files(self) -> None:
         """Say what is missing before anything is read.
 
+        Of several folders one has to be there; which of the others the file speaks of is known
+        when it is read, and left to `check_folder`.
+
         Raises:
             FileNotFoundError: the annotation file or the image folder is not there.
         """
-        for what, path, found in (
-            ("annotation file", self.ann_file, self.ann_file.is_file()),
-            ("image folder", self.img_dir, self.img_dir.is_dir()),
-        ):
-            if not found:
-                raise FileNotFoundError(
-                    f"dataset {self.name!r}: no {what} at {path.absolute()} (dataset root: "
-                    f"{dataset_root().absolute()}, set by $DATASET or ./DATASET); "
-                    "see DATASET.md for where each dataset comes from and goes"
-                )
+        if not self.ann_file.is_file():
+            self._fail("YAML file" if self.kind == "tsv" else "annotation file", self.ann_file)
+        folders = [folder for _, folder in self.sources] or [self.img_dir]
+        if not any(folder.is_dir() for folder in folders):
+            self._fail("image folder", folders[0])
+
+    def check_folder(self, source: str) -> None:
+        """Say that the folder of a data_source is missing.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        if not (folder := dict(self.sources)[source]).is_dir():
+            self._fail(f"image folder of data_source {source!r}", folder)
+
+    def _fail(self, what: str, path: Path) -> None:
+        raise FileNotFoundError(
+            f"dataset {self.name!r}: no {what} at {path.absolute()} (dataset root: "
+            f"{dataset_root().absolute()}, set by $DATASET or ./DATASET); "
+            "see DATASET.md for where each dataset comes from and goes"
+        )
 
 
 def dataset_root() -> Path:
@@ -107,8 +140,8 @@ def find_dataset(
 
     Args:
         name: for example "coco_2017_val", or a key of DATASETS.REGISTER.
-        registered: DATASETS.REGISTER; each entry has `ann_file` and `img_dir`, relative to the
-            dataset root or absolute, and may have `kind` ("coco", "lvis" or "grounding").
+        registered: DATASETS.REGISTER; the keys of an entry are described in DATASET.md. Paths are
+            relative to the dataset root or absolute.
         suffix: DATASETS.TRAIN_DATASETNAME_SUFFIX or TEST_DATASETNAME_SUFFIX. A name with it is
             preferred; without one the plain name serves, as "_grounding" names the same files.
 
@@ -122,13 +155,7 @@ def find_dataset(
         if candidate in registered:
             return _registered(candidate, registered[candidate])
         if candidate in _PUBLISHED:
-            kind, ann_file, img_dir = _PUBLISHED[candidate]
-            return DatasetSpec(candidate, dataset_root() / ann_file, dataset_root() / img_dir, kind)
-        if candidate in _NOT_READ_HERE:
-            raise ValueError(
-                f"dataset {candidate!r} consists of {_NOT_READ_HERE[candidate]}, which glipkit "
-                "does not read; convert it to COCO json and name it in DATASETS.REGISTER"
-            )
+            return _published(candidate)
     known = sorted({*registered, *_PUBLISHED})
     close = difflib.get_close_matches(name, known, n=3) or known
     raise ValueError(
@@ -137,24 +164,60 @@ def find_dataset(
     )
 
 
+def family(name: str) -> str:
+    """Which of the keys DATASETS.<FAMILY>_COPY counts a dataset, by the first word of its name.
+
+    Returns:
+        "coco", "lvis", "flickr", "mixed", "object365", "vg", "oi" or "in"; "" for all others, which
+        DATASETS.GENERAL_COPY counts.
+    """
+    return _FAMILIES.get(name.lower().split("_")[0], "")
+
+
+def _published(name: str) -> DatasetSpec:
+    kind, ann_file, img_dir = _PUBLISHED[name]
+    root = dataset_root()
+    sources = tuple((source, root / path) for source, path in _SOURCES.get(name, {}).items())
+    folder = root / img_dir if img_dir else (root / ann_file).parent
+    return DatasetSpec(name, root / ann_file, folder, kind, sources)
+
+
 def _registered(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
-    missing = [key for key in ("ann_file", "img_dir") if not entry.get(key)]
-    if missing:
+    kind = entry.get("kind") or _kind_by_name(name, entry)
+    if kind not in KINDS:
         raise ValueError(
-            f"DATASETS.REGISTER.{name} needs ann_file and img_dir, but has no "
-            f"{' and no '.join(missing)} (keys found: {', '.join(entry) or 'none'})"
-        )
-    kind = entry.get("kind") or _kind_by_name(name)
-    if kind not in _KINDS:
-        raise ValueError(
-            f"DATASETS.REGISTER.{name}.kind must be one of {', '.join(_KINDS)}, got {kind!r}"
+            f"DATASETS.REGISTER.{name}.kind must be one of {', '.join(KINDS)}, got {kind!r}"
         )
     root = dataset_root()  # an absolute path stays as it is when joined
-    return DatasetSpec(name, root / entry["ann_file"], root / entry["img_dir"], kind)
+    ann_file = entry.get("yaml_path" if kind == "tsv" else "ann_file")
+    img_dir = entry.get("img_dir") or entry.get("img_folder")
+    sources = tuple(
+        (key.removesuffix(_FOLDER_SUFFIX), root / folder)
+        for key, folder in entry.items()
+        if kind == "grounding" and key.endswith(_FOLDER_SUFFIX)
+    )
+    needed = {"yaml_path": ann_file} if kind == "tsv" else {"ann_file": ann_file}
+    if kind != "tsv" and not sources:
+        needed["img_dir"] = img_dir
+    missing = [key for key, value in needed.items() if not value]
+    if missing:
+        raise ValueError(
+            f"DATASETS.REGISTER.{name} needs {' and '.join(needed)}, but has no "
+            f"{' and no '.join(missing)} (keys found: {', '.join(entry) or 'none'})"
+        )
+    ann_file = root / ann_file
+    return DatasetSpec(
+        name, ann_file, root / img_dir if img_dir else ann_file.parent, kind, sources
+    )
 
 
-def _kind_by_name(name: str) -> str:
-    """The kind of a dataset that GLIP's own files register, which say it by the name alone."""
-    if name in _PUBLISHED:
-        return _PUBLISHED[name][0]
+def _kind_by_name(name: str, entry: Mapping[str, Any]) -> str:
+    """The kind of a dataset that GLIP's own files register, which say it by name and keys alone."""
+    if "yaml_path" in entry:
+        return "tsv"
+    published = _PUBLISHED.get(name, ("tsv",))[0]
+    if published != "tsv":
+        return published
+    if name.startswith(_CAPTIONED):
+        return "grounding"
     return "lvis" if "lvis" in name.lower() else "coco"

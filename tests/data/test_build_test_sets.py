@@ -125,7 +125,13 @@ def test_missing_files_show_before_anything_is_read(folder: Path, tokenizer: Tok
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("lvis_val", "needs LVIS AP"), ("flickr30k_test", "needs phrase recall")]
+    ("name", "message"),
+    [
+        ("lvis_val", "needs LVIS AP"),
+        ("flickr30k_test", "needs phrase recall"),
+        ("mixed_train", "needs phrase recall"),
+        ("objects365_odtsv_val", "name its COCO json"),
+    ],
 )
 def test_what_cannot_be_judged_is_refused(
     folder: Path, tokenizer: Tokenizer, name: str, message: str

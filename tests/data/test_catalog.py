@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glipkit.data.catalog import dataset_root, find_dataset
+from glipkit.data.catalog import dataset_root, family, find_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -16,14 +16,17 @@ def _root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_published_names_lead_to_published_paths(golden: Path, tmp_path: Path) -> None:
     facts = json.loads((golden / "dataset_names.json").read_text())
     for name, fact in facts.items():
-        folder = fact.get("img_dir") or fact.get("img_folder")
-        if folder is None:
-            with pytest.raises(ValueError, match=f"dataset '{name}' consists of"):
-                find_dataset(name)
-            continue
         spec = find_dataset(name)
-        assert spec.ann_file == tmp_path / fact["ann_file"]
-        assert spec.img_dir == tmp_path / folder
+        assert spec.name == name
+        assert spec.ann_file == tmp_path / (fact.get("ann_file") or fact["yaml_path"])
+        assert (spec.kind == "tsv") == ("yaml_path" in fact)
+        if "vg_img_dir" in fact:
+            folders = {"coco": fact["coco_img_dir"], "vg": fact["vg_img_dir"]}
+            assert spec.kind == "grounding"
+            assert dict(spec.sources) == {key: tmp_path / each for key, each in folders.items()}
+        elif spec.kind != "tsv":
+            assert spec.img_dir == tmp_path / (fact.get("img_dir") or fact["img_folder"])
+            assert spec.sources == ()
 
 
 def test_root_is_a_folder_here_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +84,63 @@ def test_unknown_kind() -> None:
     entry = {"ann_file": "a", "img_dir": "b", "kind": "voc"}
     with pytest.raises(ValueError, match=r"kind must be one of .* got 'voc'"):
         find_dataset("val", registered={"val": entry})
+
+
+def test_captions_with_pictures_in_several_folders(tmp_path: Path) -> None:
+    entry = {"ann_file": "a.json", "coco_img_dir": "c", "flickr_img_dir": "/f", "kind": "grounding"}
+    spec = find_dataset("mine", registered={"mine": entry})
+    assert spec.sources == (("coco", tmp_path / "c"), ("flickr", Path("/f")))
+    (tmp_path / "a.json").touch()
+    with pytest.raises(FileNotFoundError, match=r"no image folder at .*/c "):
+        spec.check_files()
+    (tmp_path / "c").mkdir()
+    spec.check_files()  # one folder is enough until the file is read
+    with pytest.raises(FileNotFoundError, match="image folder of data_source 'flickr' at /f"):
+        spec.check_folder("flickr")
+
+
+def test_tsv(tmp_path: Path) -> None:
+    spec = find_dataset("mine", registered={"mine": {"yaml_path": "tsv/train.yaml"}})
+    assert (spec.kind, spec.ann_file) == ("tsv", tmp_path / "tsv" / "train.yaml")
+    with pytest.raises(FileNotFoundError, match=r"'mine': no YAML file at .*train\.yaml"):
+        spec.check_files()
+    with pytest.raises(ValueError, match="needs yaml_path, but has no yaml_path"):
+        find_dataset("mine", registered={"mine": {"ann_file": "a.json", "kind": "tsv"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "kind"),
+    [
+        ("flickr30k_mine", {"ann_file": "a", "img_folder": "b"}, "grounding"),
+        ("finetune_refcoco", {"ann_file": "a", "img_dir": "b", "kind": "grounding"}, "grounding"),
+        ("refcocog_val", {"ann_file": "a", "img_dir": "b"}, "grounding"),
+        ("mixed_train", {"ann_file": "a", "img_dir": "b"}, "grounding"),
+        ("mixed_fruit", {"ann_file": "a", "img_dir": "b"}, "coco"),
+        ("coco_dt_train", {"ann_file": "a", "img_dir": "b"}, "coco"),  # no longer the TSV of old
+    ],
+)
+def test_kind_of_registered_names(name: str, entry: dict[str, str], kind: str) -> None:
+    assert find_dataset(name, registered={name: entry}).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "copies"),
+    [
+        ("coco_grounding_train", "coco"),
+        ("coco_dt_train", "coco"),
+        ("lvisv1_dt_train", "lvis"),
+        ("lvis_grounding_train", "lvis"),
+        ("flickr30k_train", "flickr"),
+        ("mixed_train_no_coco", "mixed"),
+        ("object365_dt_train", "object365"),
+        ("objects365_odtsv_train", "object365"),
+        ("vg_train", "vg"),
+        ("imagenetod_train", "in"),
+        ("openimages_train", "oi"),
+        ("train", ""),
+        ("coconut", ""),
+        ("phrasecut_train", ""),
+    ],
+)
+def test_family(name: str, copies: str) -> None:
+    assert family(name) == copies
