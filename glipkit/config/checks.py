@@ -1,7 +1,7 @@
 """What must hold for a whole configuration: supported values, ranges, no contradictions."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from yacs.config import CfgNode
@@ -71,7 +71,6 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     "TEST.PRECISION": ("float32", "bfloat16"),
     "GLIPKNOW.LAN_FEATURE_AGG_TYPE": ("first", "mean"),
     # Known to GLIP and not yet built: rather an error than an answer to another question.
-    f"{_FUSE}.ADD_LINEAR_LAYER": (False,),
     "TEST.USE_MULTISCALE": (False,),
     "TEST.SPECIAL_NMS": ("none",),
     "GLIPKNOW.PARALLEL_LANGUAGE_INPUT": (False,),
@@ -150,16 +149,22 @@ def flatten(cfg: Mapping, prefix: str = "") -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Values:
+class Values:
     """All values, and who gave them: what a message needs."""
 
     value: dict[str, object]
     where: Mapping[str, str]
 
     def said(self, key: str) -> str:
+        """Key, value and origin."""
         return f"{key} is {self.value[key]!r} ({self.where.get(key, 'the default')})"
 
     def contradict(self, first: str, second: str, why: str) -> None:
+        """Refuse two keys together.
+
+        Raises:
+            ConfigError: always.
+        """
         raise ConfigError(
             f"{self.said(first)} and {self.said(second)}, which contradict each other: {why}"
         )
@@ -176,7 +181,7 @@ def check(cfg: CfgNode, where: Mapping[str, str]) -> None:
         ConfigError: a value that is not supported or out of range, or two keys that contradict
             each other; names the key or keys, what is known, what came, and where.
     """
-    values = _Values(flatten(cfg), where)
+    values = Values(flatten(cfg), where)
     _check_supported(values)
     _check_ranges(values)
     _check_backbone(values)
@@ -193,7 +198,7 @@ def check(cfg: CfgNode, where: Mapping[str, str]) -> None:
         values.contradict(enabled, largest, "every gradient would be clipped away")
 
 
-def _check_supported(values: _Values) -> None:
+def _check_supported(values: Values) -> None:
     for key, known in SUPPORTED.items():
         if values.value[key] in known:
             continue
@@ -203,7 +208,7 @@ def _check_supported(values: _Values) -> None:
         raise ConfigError(message)
 
 
-def _check_ranges(values: _Values) -> None:
+def _check_ranges(values: Values) -> None:
     rules = (
         (_AT_LEAST_ONE, "at least 1", lambda value: value >= 1),
         (_AT_LEAST_ZERO, "at least 0", lambda value: value >= 0),
@@ -212,12 +217,23 @@ def _check_ranges(values: _Values) -> None:
         (_POSITIONS, "between 3 and 512, as BERT has it", lambda value: 3 <= value <= 512),
     )
     for keys, wanted, holds in rules:
-        for key in keys:
-            if not holds(values.value[key]):
-                raise ConfigError(f"{values.said(key)}; expected {wanted}")
+        check_range(values, keys, wanted, holds)
 
 
-def _check_backbone(values: _Values) -> None:
+def check_range(
+    values: Values, keys: Iterable[str], wanted: str, holds: Callable[[object], bool]
+) -> None:
+    """Refuse the first of `keys` whose value does not hold.
+
+    Raises:
+        ConfigError: says that `wanted` was expected.
+    """
+    for key in keys:
+        if not holds(values.value[key]):
+            raise ConfigError(f"{values.said(key)}; expected {wanted}")
+
+
+def _check_backbone(values: Values) -> None:
     depths, heads = "MODEL.SWINT.DEPTHS", "MODEL.SWINT.NUM_HEADS"
     if len(values.value[depths]) != 4 or len(values.value[heads]) != 4:
         values.contradict(depths, heads, "both must name the four stages")
@@ -233,7 +249,7 @@ def _check_backbone(values: _Values) -> None:
         values.contradict(pyramid, tower, "the tower works in the channels of the pyramid")
 
 
-def _check_head(values: _Values) -> None:
+def _check_head(values: Values) -> None:
     early, kind = f"{_FUSE}.EARLY_FUSE_ON", f"{_FUSE}.TYPE"
     fused = f"{_FUSE}.USE_FUSED_FEATURES_DOT_PRODUCT"
     if values.value[early] and values.value[kind] != "MHA-B":
@@ -255,7 +271,7 @@ def _check_head(values: _Values) -> None:
             values.contradict(width, parts, why)
 
 
-def _check_words(values: _Values) -> None:
+def _check_words(values: Values) -> None:
     names, prompts = "DATASETS.OVERRIDE_CATEGORY", "DATASETS.CAPTION_PROMPT"
     categories, records = values.value[names], values.value[prompts]
     if categories is None:

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from glipkit.config.checks import flatten
 from glipkit.config.errors import ConfigError, MissingFileError
+from glipkit.config.legacy import INSTEAD
 from glipkit.config.merge import SECTIONS, merge, parse_overrides
 from glipkit.config.yaml_files import Setting, read_settings, to_yaml
 
@@ -50,12 +51,15 @@ class Task:
     cfg: CfgNode  # frozen
 
 
-def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> CfgNode:
+def load_config(
+    files: Sequence[str | Path], overrides: Sequence[str] = (), *, training: bool = False
+) -> CfgNode:
     """Merge defaults, files and overrides; later ones win.
 
     Args:
         files: YAML files.
         overrides: KEY VALUE KEY VALUE ..., as typed after the flags of a tool.
+        training: refuse what a training run could not use, too; evaluation never reads it.
 
     Returns:
         The whole tree of keys, checked and frozen.
@@ -66,13 +70,17 @@ def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> C
             unsupported value, or a contradiction; the message says where it stands.
     """
     settings = [setting for file in files for setting in _read(file)]
-    cfg, unused = merge(settings + parse_overrides(overrides))
+    cfg, unused = merge(settings + parse_overrides(overrides), training=training)
     _report_unused(unused)
     return cfg
 
 
 def load_tasks(
-    config_file: str | Path, task_files: Sequence[str | Path], overrides: Sequence[str] = ()
+    config_file: str | Path,
+    task_files: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    *,
+    training: bool = False,
 ) -> list[Task]:
     """One cfg per task file: the model's file, then the task's, then the overrides.
 
@@ -81,6 +89,7 @@ def load_tasks(
         task_files: YAML files as `expand_task_files` gives them; none: the model's file says what
             to do, and is the one task.
         overrides: KEY VALUE pairs for all of them.
+        training: as for `load_config`.
 
     Raises:
         ConfigError: as `load_config`, or two task files describe different models or outputs.
@@ -90,7 +99,7 @@ def load_tasks(
     merged = []
     for path in paths:
         task = _read(path) if task_files else []
-        merged.append(merge(model + task + given))
+        merged.append(merge(model + task + given, training=training))
     _report_unused(dict.fromkeys(key for _, unused in merged for key in unused))
     cfgs = [cfg for cfg, _ in merged]
     _refuse_two_models(paths, cfgs)
@@ -135,7 +144,8 @@ def _read(file: str | Path) -> list[Setting]:
 
 def _report_unused(keys: Iterable[str]) -> None:
     if keys:
-        logger.warning("these keys mean nothing here: %s", ", ".join(keys))
+        words = (f"{key} (here: {INSTEAD[key]})" if key in INSTEAD else key for key in keys)
+        logger.warning("these keys mean nothing here: %s", ", ".join(words))
 
 
 def _refuse_two_models(paths: Sequence[Path], cfgs: Sequence[CfgNode]) -> None:

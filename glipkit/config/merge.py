@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from yacs.config import CfgNode
 
 from glipkit.config.checks import check, flatten
+from glipkit.config.checks_training import check_training
 from glipkit.config.defaults import defaults
 from glipkit.config.errors import ConfigError
 from glipkit.config.legacy import ALWAYS, LEGACY
@@ -51,8 +52,14 @@ def parse_overrides(words: Sequence[str]) -> list[Setting]:
     ]
 
 
-def merge(settings: Iterable[Setting]) -> tuple[CfgNode, dict[str, object]]:
+def merge(
+    settings: Iterable[Setting], *, training: bool = False
+) -> tuple[CfgNode, dict[str, object]]:
     """Lay settings over the defaults.
+
+    Args:
+        settings: from files and overrides, in order.
+        training: check what only a training run reads, too.
 
     Returns:
         The checked, frozen tree; and the keys without a meaning here that were given a value
@@ -72,6 +79,8 @@ def merge(settings: Iterable[Setting]) -> tuple[CfgNode, dict[str, object]]:
         except ConfigError as error:
             raise ConfigError(f"{setting.where}: {error}") from None
     check(cfg, where)
+    if training:
+        check_training(flatten(cfg), where)
     cfg.freeze()
     unusual = {
         key: value
