@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from glipkit.evaluation.coco_results import decimals
+from glipkit.runtime.settings import differences
 from glipkit.structures.detections import Detections
 
 _PATTERN = "journal-*.jsonl"
@@ -99,7 +100,7 @@ def _read(path: Path, depends_on: Mapping[str, Any]) -> dict[int, Detections]:
         entries = [json.loads(line) for line in lines]
         if not entries:
             return {}
-        _check_same(path, entries[0]["depends_on"], json.loads(json.dumps(depends_on)))
+        _check_same(path, entries[0]["depends_on"], depends_on)
         return {entry["image_id"]: _detections(entry) for entry in entries[1:]}
     except JournalError:
         raise
@@ -119,32 +120,12 @@ def _detections(entry: Mapping[str, Any]) -> Detections:
 
 
 def _check_same(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    then, now = _flat(then), _flat(now)
-    differences = [
-        f"  {key}: then {_shown(then.get(key))}, now {_shown(now.get(key))}"
-        for key in sorted({*then, *now})
-        if then.get(key) != now.get(key)
-    ]
-    if differences:
-        rows = "\n".join(differences)
+    if differing := differences(then, now):
+        rows = "\n".join(f"  {key}: {values}" for key, values in differing.items())
         raise JournalError(
             f"{path} belongs to another evaluation and cannot be resumed:\n{rows}\n"
             "Run without --resume to start again, or choose another OUTPUT_DIR"
         )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Mappings inside become dotted keys, so that a difference is as small as it is."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {}
-        flat |= inner or {f"{prefix}{key}": value}
-    return flat
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -4,14 +4,16 @@ Every function also works when there is no process group; then this is rank 0 of
 """
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 # A rank may wait this long for the slowest one; shares are equal, but machines are not.
 PATIENCE = timedelta(hours=4)
+Answer = TypeVar("Answer")
 BACKENDS = ("auto", "nccl", "gloo")
 
 
@@ -116,6 +118,24 @@ def broadcast_object(item: Any) -> Any:
     carrier = [item]
     distributed.broadcast_object_list(carrier)
     return carrier[0]
+
+
+def from_main(work: Callable[[], Answer]) -> Answer:
+    """What `work()` returns on rank 0, on every rank; it runs on rank 0 alone.
+
+    Raises:
+        ValueError, OSError: what it raises there is raised on every rank.
+    """
+    answer, error = None, None
+    if is_main():
+        try:
+            answer = work()
+        except (ValueError, OSError) as raised:
+            error = raised
+    answer, error = broadcast_object((answer, error))
+    if error is not None:
+        raise error
+    return answer
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

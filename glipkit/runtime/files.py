@@ -1,22 +1,61 @@
 """Files that are either whole or not there."""
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+_DRAFT = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` so that a reader sees the old file or the new one, never half of it.
 
-    A temporary file beside `path` is flushed to the disk and then renamed. Missing folders are
-    created.
+    See `replacing`.
+    """
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that becomes `path` when the block ends, and is gone if it fails.
+
+    A temporary file beside `path` is flushed to the disk and then renamed, so a reader sees the old
+    file or the new one, never half of it, also when this process is killed or the machine stops.
+    Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+    flush_to_disk(path.parent)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_drafts(folder: Path) -> list[Path]:
+    """Remove what killed writers left in `folder` and below it; nobody may be writing there.
+
+    Returns:
+        The files that were removed.
+    """
+    drafts = [path for path in folder.rglob(".*.tmp") if _DRAFT.fullmatch(path.name)]
+    for draft in drafts:
+        draft.unlink(missing_ok=True)
+    return drafts

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from glipkit.runtime import logs
-from glipkit.runtime.files import write_atomically
 from glipkit.runtime.logs import close_logging, setup_logging
 from glipkit.runtime.progress import image_progress
 
@@ -75,12 +74,3 @@ def test_progress_names_the_pace(capsys: pytest.CaptureFixture[str]) -> None:
     with image_progress(3, "drawn") as bar:
         bar.update(3)
     assert "images/s" in capsys.readouterr().err
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.json"
-    write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "new \ud800")  # cannot be encoded: fails half way
-    assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]

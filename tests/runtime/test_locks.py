@@ -1,0 +1,59 @@
+"""Who holds a folder, and for how long."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glipkit.runtime.locks import FolderLock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from glipkit.runtime.locks import FolderLock
+lock = FolderLock(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_holder_is_named(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=rf"run is in use by another run: process {os.getpid()} on"
+    ):
+        FolderLock(tmp_path / "run")
+    lock.release()
+    lock.release()
+    FolderLock(tmp_path / "run").release()
+
+
+def test_kill_9_lets_go(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=rf"process {holder.pid} on .*since"):
+            FolderLock(tmp_path)
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    FolderLock(tmp_path).release()
+
+
+def test_forked_children_do_not_hold_it(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path)
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    try:
+        lock.release()
+        FolderLock(tmp_path).release()
+    finally:
+        child.kill()
+        child.join()
