@@ -71,6 +71,28 @@ def normalised(phrase_tokens: Tensor) -> Tensor:
     return present / (present.sum(dim=1, keepdim=True) + 1e-6)
 
 
+def token_targets(box_phrases: Tensor, phrase_tokens: Tensor) -> Tensor:
+    """Which tokens each box should light up: all that spell a phrase it answers (BEHAVIOUR 11).
+
+    Args:
+        box_phrases: (N, P) bool, True where the box answers the phrase.
+        phrase_tokens: (P, T) counts; only whether they are zero matters.
+
+    Returns:
+        (N, T) bool. A row is all False for a box whose phrases found no token.
+
+    Raises:
+        ValueError: the two do not agree on P.
+    """
+    if box_phrases.shape[1] != phrase_tokens.shape[0]:
+        raise ValueError(
+            f"box_phrases (N, P) has P = {box_phrases.shape[1]} phrases, phrase_tokens (P, T) has "
+            f"{phrase_tokens.shape[0]}"
+        )
+    # Counts are small whole numbers: exact in float32, and a matrix product exists on every device.
+    return box_phrases.float() @ (phrase_tokens > 0).float() > 0  # (N, P) @ (P, T)
+
+
 def phrase_scores(token_scores: Tensor, phrase_tokens: Tensor, how: str = "MEAN") -> Tensor:
     """How strongly each phrase is meant, from how strongly each token is (BEHAVIOUR 10).
 

@@ -10,15 +10,20 @@ from yacs.config import CfgNode
 
 from glipkit.layers.cross_attention import CrossModalityAttention
 from glipkit.modeling.anchors import AnchorGenerator
+from glipkit.modeling.atss import ATSSAssigner
 from glipkit.modeling.backbone.fpn import FeaturePyramid
 from glipkit.modeling.backbone.swin import SwinTransformer
+from glipkit.modeling.criterion import Criterion
 from glipkit.modeling.glip import GLIP
+from glipkit.modeling.head.contrastive import ContrastiveAlignment
 from glipkit.modeling.head.dyconv import DyConv
 from glipkit.modeling.head.fusion import VLFuse
+from glipkit.modeling.head.masked_language import MaskedLanguageHead
 from glipkit.modeling.head.predictor import GroundingPredictor
 from glipkit.modeling.head.text_layer import TextLayer
 from glipkit.modeling.head.tower import Tower, TowerBlock
 from glipkit.modeling.language.bert import BertEncoder, bert_architecture
+from glipkit.modeling.learner import Learner
 from glipkit.modeling.multi_prompt import Detector
 from glipkit.modeling.postprocess import Postprocessor
 
@@ -100,7 +105,18 @@ def build_backbone(cfg: CfgNode) -> SwinTransformer:
 
 
 def build_text_encoder(cfg: CfgNode) -> BertEncoder:
-    """The text encoder: MODEL_TYPE's folder describes it, or else the numbers beside that key."""
+    """The text encoder, with random weights."""
+    language = cfg.MODEL.LANGUAGE_BACKBONE
+    return BertEncoder(
+        _text_architecture(cfg),
+        averaged_layers=language.N_LAYERS,
+        unseen_token_ids=_SPECIAL_TOKEN_IDS if language.MASK_SPECIAL else (),
+        recompute=language.USE_CHECKPOINT,
+    )
+
+
+def _text_architecture(cfg: CfgNode) -> BertConfig:
+    """What MODEL_TYPE's folder describes, or else the numbers beside that key."""
     language = cfg.MODEL.LANGUAGE_BACKBONE
     architecture = bert_architecture(
         language.MODEL_TYPE,
@@ -114,12 +130,7 @@ def build_text_encoder(cfg: CfgNode) -> BertEncoder:
             f"the text encoder {language.MODEL_TYPE!r} has {architecture.hidden_size} channels, "
             f"but MODEL.LANGUAGE_BACKBONE.LANG_DIM is {language.LANG_DIM}; make them the same"
         )
-    return BertEncoder(
-        architecture,
-        averaged_layers=language.N_LAYERS,
-        unseen_token_ids=_SPECIAL_TOKEN_IDS if language.MASK_SPECIAL else (),
-        recompute=language.USE_CHECKPOINT,
-    )
+    return architecture
 
 
 def build_tower(cfg: CfgNode, text: BertConfig) -> Tower:
@@ -172,3 +183,38 @@ def build_detector(cfg: CfgNode, model: GLIP) -> Detector:
     """The model with what turns its answers into detections."""
     autocast_dtype = pick(PRECISIONS, cfg.TEST.PRECISION, key="TEST.PRECISION")
     return Detector(model, build_postprocessor(cfg), autocast_dtype=autocast_dtype)
+
+
+def build_criterion(cfg: CfgNode) -> Criterion:
+    """What judges the predictions, with the heads that exist in training only."""
+    fuse = cfg.MODEL.DYHEAD.FUSE_CONFIG
+    text = _text_architecture(cfg)
+    contrastive = masked_language = None
+    if fuse.USE_CONTRASTIVE_ALIGN_LOSS:
+        contrastive = ContrastiveAlignment(
+            cfg.MODEL.DYHEAD.CHANNELS,
+            text_dim=text.hidden_size,
+            hidden_dim=fuse.CONTRASTIVE_HIDDEN_DIM,
+        )
+    if fuse.MLM_LOSS:
+        masked_language = MaskedLanguageHead(
+            text.hidden_size, vocabulary_size=text.vocab_size, eps=text.layer_norm_eps
+        )
+    return Criterion(
+        ATSSAssigner(cfg.MODEL.DYHEAD.TOPK),
+        alpha=fuse.TOKEN_ALPHA,
+        gamma=fuse.TOKEN_GAMMA,
+        token_weight=fuse.DOT_PRODUCT_TOKEN_LOSS_WEIGHT,
+        box_weight=cfg.MODEL.ATSS.REG_LOSS_WEIGHT,
+        max_tokens=cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN,
+        only_naming_tokens=fuse.MLM_OBJ_FOR_ONLY_POSITIVE,
+        contrastive=contrastive,
+        contrastive_weight=fuse.CONTRASTIVE_ALIGN_LOSS_WEIGHT,
+        masked_language=masked_language,
+        masked_language_weight=fuse.MLM_LOSS_COEF,
+    )
+
+
+def build_learner(cfg: CfgNode, model: GLIP) -> Learner:
+    """The model with what judges it: what a training step runs."""
+    return Learner(model, build_criterion(cfg))
