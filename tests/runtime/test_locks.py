@@ -47,11 +47,19 @@ def test_kill_9_lets_go(tmp_path: Path) -> None:
     FolderLock(tmp_path).release()
 
 
+def linger(started) -> None:
+    started.set()
+    time.sleep(60)
+
+
 def test_forked_children_do_not_hold_it(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    started = fork.Event()
     lock = FolderLock(tmp_path)
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child = fork.Process(target=linger, args=(started,))
     child.start()
     try:
+        assert started.wait(timeout=30)
         lock.release()
         FolderLock(tmp_path).release()
     finally:
