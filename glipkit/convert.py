@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from glipkit.engine.checkpoint import file_metadata, weights_hash
+from glipkit.engine.checkpoint import file_metadata, refuse_tuned, weights_hash
 from glipkit.engine.naming import (
     Layout,
     detect_layout,
@@ -56,6 +56,7 @@ def convert(
         raise FileExistsError(f"{target} is a folder; name the file to write, as {target}/glip.pth")
     if target.exists() and not force:
         raise FileExistsError(f"{target} exists; pass --force to write over it")
+    refuse_tuned(source)
     tensors = read_tensors(source, part=part)
     layout = detect_layout(tensors, source=str(source))
     to = to or ("ours" if layout == "published" else "published")

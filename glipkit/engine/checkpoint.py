@@ -22,9 +22,19 @@ from glipkit.engine.naming import (
     summarise,
     to_published,
 )
-from glipkit.engine.tensor_files import CheckpointError, read_tensors, write_tensors
+from glipkit.engine.tensor_files import (
+    CheckpointError,
+    read_metadata,
+    read_tensors,
+    write_tensors,
+)
 from glipkit.modeling.anchors import AnchorGenerator
-from glipkit.modeling.official import is_derived, is_known_extra
+from glipkit.modeling.official import (
+    PROMPT_OFFSET,
+    is_derived,
+    is_known_extra,
+    is_prompt_offset,
+)
 
 __all__ = [
     "CheckpointError",
@@ -39,6 +49,10 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 Shape = tuple[int, ...]
+
+# In the header of what fine-tuning saved beside a reference to its base (`glipkit.engine.tuned`).
+TUNED_MODE = "glipkit_mode"
+TUNED_BASE = "glipkit_base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class LoadReport:
     missing: tuple[str, ...]  # the model has it, the file does not
     unexpected: tuple[str, ...]  # the file has it, the model does not
     wrong_shape: dict[str, tuple[Shape, Shape]]  # (in the file, in the model)
-    ignored: tuple[str, ...]  # derived buffers and known extras that the model has no place for
+    ignored: tuple[str, ...]  # derived buffers and extras that the model has no place for
     converted: dict[str, int]  # "float16 -> float32": number of tensors
 
     @property
@@ -83,7 +97,8 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
     """Copy a file's weights into a model.
 
     The file may be a published one or ours, float32 or lower: values are converted to what the
-    model holds. A model stays untouched when an error is raised.
+    model holds. A model stays untouched when an error is raised. A learned prompt that only one of
+    the two has does not keep them apart: the model's becomes zero, the file's is left out.
 
     Args:
         model: a GLIP with real memory, on any device.
@@ -97,12 +112,13 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
             finite, with the names.
         ValueError: the model has no memory yet (it is on the meta device).
     """
-    own = _state(model)
+    own = own_tensors(model)
     if any(tensor.is_meta for tensor in own.values()):
         raise ValueError(
             "the model is on the meta device and has no memory to load into; build it on a real "
             "device, or call model.to_empty(device=...) first"
         )
+    refuse_tuned(path)
     tensors = read_tensors(path)
     report = match_weights(own, tensors, source=str(path))
     if strict and not report.fits:
@@ -114,10 +130,29 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
     with torch.no_grad():
         for name in report.loaded:
             own[places[name]].copy_(tensors[name])
+        if report.fits and PROMPT_OFFSET in own and PROMPT_OFFSET not in places.values():
+            own[PROMPT_OFFSET].zero_()
     logger.log(logging.INFO if report.fits else logging.WARNING, "%s", report)
+    for name in filter(is_prompt_offset, report.ignored):
+        _say_left_out(name, tensors[name], source=str(path))
     if report.layout == "published":
         _compare_buffers(tensors, _anchors(model), source=str(path))
     return report
+
+
+def refuse_tuned(path: str | Path) -> None:
+    """Say what is missing when a file that holds only what was tuned is given as a whole model.
+
+    Raises:
+        CheckpointError: it is such a file; names the weights it was tuned from.
+    """
+    said = read_metadata(path)
+    if TUNED_MODE in said:
+        base = said.get(TUNED_BASE) or "BASE"
+        raise CheckpointError(
+            f"{path} holds only what {said[TUNED_MODE]} tuned, not a whole model; give it beside "
+            f"the weights it was tuned from: --weight {base} --tuned {path}"
+        )
 
 
 def match_weights(
@@ -142,7 +177,8 @@ def match_weights(
     for name, place in places.items():
         tensor = tensors[name]
         if place not in own:
-            (ignored if place is None or is_known_extra(name) else unexpected).append(name)
+            optional = place is None or is_known_extra(name) or is_prompt_offset(name)
+            (ignored if optional else unexpected).append(name)
         elif tensor.shape == own[place].shape:
             if tensor.dtype != own[place].dtype:
                 converted[_conversion(source, name, tensor.dtype, own[place].dtype)] += 1
@@ -152,7 +188,7 @@ def match_weights(
         else:
             wrong_shape[name] = (tuple(tensor.shape), tuple(own[place].shape))
     present = set(places.values())
-    missing = [name for name in own if name not in present]
+    missing = [name for name in own if name not in present and not is_prompt_offset(name)]
     if layout == "published":
         missing = [published[name] for name in missing]
     return LoadReport(
@@ -181,7 +217,7 @@ def save_weights(model: nn.Module, path: str | Path, *, layout: Layout = "ours")
     """
     if layout not in ("ours", "published"):
         raise ValueError(f"layout must be 'ours' or 'published', got {layout!r}")
-    tensors = _state(model)
+    tensors = own_tensors(model)
     if layout == "published":
         tensors = to_published(tensors, _anchors(model))
     write_tensors(tensors, path, metadata=file_metadata(layout))
@@ -196,7 +232,8 @@ def weights_hash(weights: nn.Module | Mapping[str, Tensor]) -> str:
     """A name for the values a model computes with: the same for the same weights in any file.
 
     SHA-256 over the published names in alphabetical order, each with dtype, shape and bytes.
-    Derived buffers, extras without a place and the classifier that is never run do not count.
+    Derived buffers, extras without a place and the classifier that is never run do not count, nor
+    does a learned prompt of zeros: it is as good as none.
 
     Args:
         weights: a model, or what `read_tensors` gave.
@@ -204,22 +241,22 @@ def weights_hash(weights: nn.Module | Mapping[str, Tensor]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    tensors = _state(weights) if isinstance(weights, nn.Module) else weights
+    tensors = own_tensors(weights) if isinstance(weights, nn.Module) else weights
     if detect_layout(tensors) == "published":
         by_name = {n: t for n, t in tensors.items() if not (is_derived(n) or is_known_extra(n))}
     else:
         by_name = {theirs: tensors[ours] for ours, theirs in published_names(tensors).items()}
     digest = hashlib.sha256()
     for name in sorted(by_name):
-        if name.startswith(NEVER_RUN):
-            continue
         tensor = by_name[name].detach().cpu().contiguous()
+        if name.startswith(NEVER_RUN) or (is_prompt_offset(name) and not tensor.any()):
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The state dict by GLIP's own names, also from inside DistributedDataParallel or compile."""
     wrappers = ("module.", "_orig_mod.")
     state: dict[str, Tensor] = {}
@@ -255,6 +292,16 @@ def _check_finite(tensors: Mapping[str, Tensor], report: LoadReport, *, strict: 
             f"{message}; it cannot find anything. Take a checkpoint from before its training broke"
         )
     logger.warning("%s", message)
+
+
+def _say_left_out(name: str, offset: Tensor, *, source: str) -> None:
+    if offset.any():
+        logger.warning(
+            "%s has a learned prompt (%s) that this model has no place for, so it answers as "
+            "without; build the model with MODEL.DYHEAD.FUSE_CONFIG.ADD_LINEAR_LAYER True",
+            source,
+            name,
+        )
 
 
 def _anchors(model: nn.Module) -> AnchorGenerator:

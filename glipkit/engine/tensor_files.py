@@ -93,6 +93,24 @@ def read_tensors(path: str | Path, *, part: str | None = None) -> dict[str, Tens
     return _strip_module(_weights_of(content, path, part), path)
 
 
+def read_names(path: str | Path) -> list[str]:
+    """The names in a checkpoint file, as `read_tensors` gives them; numbers are not looked at."""
+    path = Path(path)
+    if _kind(path) != "safetensors":
+        return list(read_tensors(path))
+    with _opened(path) as file:
+        return list(_strip_module(dict.fromkeys(file.keys(), torch.empty(0)), path))
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says about itself; other checkpoint files say nothing."""
+    path = Path(path)
+    if _kind(path) != "safetensors":
+        return {}
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
 def write_tensors(
     tensors: Mapping[str, Tensor],
     path: str | Path,
@@ -235,9 +253,15 @@ def _describe_foreign(head: bytes, size: int) -> str:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise CheckpointError(
             f"{path} is a safetensors file that is truncated or damaged ({error}), "

@@ -23,6 +23,7 @@ from glipkit.modeling.head.predictor import GroundingPredictor
 from glipkit.modeling.head.text_layer import TextLayer
 from glipkit.modeling.head.tower import Tower, TowerBlock
 from glipkit.modeling.language.bert import BertEncoder, bert_architecture
+from glipkit.modeling.language.prompt_tuning import PromptOffset
 from glipkit.modeling.learner import Learner
 from glipkit.modeling.multi_prompt import Detector
 from glipkit.modeling.postprocess import Postprocessor
@@ -31,6 +32,7 @@ Part = TypeVar("Part")
 
 BACKBONES = {"SWINT-FPN-RETINANET": SwinTransformer}  # MODEL.BACKBONE.CONV_BODY
 FUSIONS = {"MHA-B": CrossModalityAttention}  # MODEL.DYHEAD.FUSE_CONFIG.TYPE
+PROMPT_TUNING_MODES = ("language_prompt_v2", "language_prompt_v4")  # DESIGN 6
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # TEST.PRECISION -> autocast
 
 # [PAD], [CLS] and [SEP] of the vocabulary that all these text encoders share (bert-base-uncased).
@@ -86,6 +88,7 @@ def build_model(cfg: CfgNode) -> GLIP:
             strides=cfg.MODEL.RPN.ANCHOR_STRIDE, sizes=cfg.MODEL.RPN.ANCHOR_SIZES
         ),
         aligns_fused_text=fuse.USE_FUSED_FEATURES_DOT_PRODUCT,
+        prompt_offset=build_prompt_offset(cfg, text_encoder.width),
     )
 
 
@@ -131,6 +134,13 @@ def _text_architecture(cfg: CfgNode) -> BertConfig:
             f"but MODEL.LANGUAGE_BACKBONE.LANG_DIM is {language.LANG_DIM}; make them the same"
         )
     return architecture
+
+
+def build_prompt_offset(cfg: CfgNode, text_dim: int) -> PromptOffset | None:
+    """The learned prompt, where ADD_LINEAR_LAYER asks for one or the tuning mode trains it."""
+    asked = cfg.MODEL.DYHEAD.FUSE_CONFIG.ADD_LINEAR_LAYER
+    tuned = cfg.SOLVER.TUNING_HIGHLEVEL_OVERRIDE in PROMPT_TUNING_MODES
+    return PromptOffset(text_dim) if asked or tuned else None
 
 
 def build_tower(cfg: CfgNode, text: BertConfig) -> Tower:

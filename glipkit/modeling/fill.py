@@ -26,6 +26,7 @@ _AFFINE = (
     (".scale", 1.0, 0.1),
     ("rpn.head.centerness.bias", 0.5, 0.1),
     ("rpn.head.cls_logits.bias", -3.0, 0.1),
+    ("rpn.tunable_linear.weight", 0.0, 0.0),  # no published model has one: a learned prompt of none
 )
 
 # (fragment, suffix, gain): value = gain / sqrt(fan in) * noise. First match wins, otherwise gain 1.

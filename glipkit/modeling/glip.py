@@ -13,6 +13,7 @@ from glipkit.modeling.head.predictor import GroundingPredictor, LevelPrediction
 from glipkit.modeling.head.tower import Tower
 from glipkit.modeling.language.bert import BertEncoder
 from glipkit.modeling.language.features import TextFeatures
+from glipkit.modeling.language.prompt_tuning import PromptOffset
 from glipkit.structures.images import ImageBatch
 from glipkit.structures.prompts import PromptBatch
 
@@ -40,6 +41,7 @@ class GLIP(nn.Module):
         anchors: where the predictions stand.
         aligns_fused_text: whether positions are aligned with the text that left the tower (models
             with early fusion) or with the text as it was encoded (BEHAVIOUR 5).
+        prompt_offset: added to the encoded text; None for a model without a learned prompt.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class GLIP(nn.Module):
         predictor: GroundingPredictor,
         anchors: AnchorGenerator,
         aligns_fused_text: bool,
+        prompt_offset: PromptOffset | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -61,6 +64,7 @@ class GLIP(nn.Module):
         self.predictor = predictor
         self.anchors = anchors
         self.aligns_fused_text = aligns_fused_text
+        self.prompt_offset = prompt_offset
         speed_up_linears(self)
 
     def forward(self, images: ImageBatch, prompts: PromptBatch) -> GroundingOutput:
@@ -100,7 +104,8 @@ class GLIP(nn.Module):
             token_ids: (B, T) int64.
             token_mask: (B, T) bool, False on padding.
         """
-        return self.text_encoder(token_ids, token_mask)
+        text = self.text_encoder(token_ids, token_mask)
+        return text if self.prompt_offset is None else self.prompt_offset(text)
 
     def ground(self, levels: tuple[Tensor, ...], text: TextFeatures) -> GroundingOutput:
         """Bring B encoded pictures and B encoded captions together.

@@ -10,6 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
+# The one part that a file may have or lack beside any model: prompt tuning adds it (BEHAVIOUR 16).
+PROMPT_OFFSET = "prompt_offset.weight"
+PUBLISHED_PROMPT_OFFSET = "rpn.tunable_linear.weight"
+
 _TOWER = "rpn.head.dyhead_tower.{n}"
 
 # Ours, published. {n} and {m} are numbers, {p} is weight or bias, {rest} is anything.
@@ -46,6 +50,7 @@ _BACKBONE = (
     ("pyramid.p6.{p}", "backbone.fpn.top_blocks.p6.{p}"),
     ("pyramid.p7.{p}", "backbone.fpn.top_blocks.p7.{p}"),
     ("text_encoder.bert.{rest}", "language_backbone.body.model.{rest}"),
+    (PROMPT_OFFSET, PUBLISHED_PROMPT_OFFSET),
 )
 _PREDICTOR = (
     ("predictor.class_logits.{p}", "rpn.head.cls_logits.{p}"),
@@ -99,8 +104,8 @@ _DERIVED = re.compile(
     r"|language_backbone\.body\.model\.embeddings\.(position_ids|token_type_ids)"
     r"|rpn\.anchor_generator\.cell_anchors\.\d+"
 )
-# Parameters of heads that only some fine-tuned or pre-training files carry.
-_EXTRA = re.compile(r"rpn\.head\.mlm_head\..+|rpn\.tunable_linear\.weight")
+# Parameters of a head that only some pre-training files carry.
+_EXTRA = re.compile(r"rpn\.head\.mlm_head\..+")
 
 _FIELDS = {"{n}": r"(?P<n>\d+)", "{m}": r"(?P<m>\d+)", "{p}": "(?P<p>weight|bias)",
            "{rest}": "(?P<rest>.+)"}  # fmt: skip
@@ -212,11 +217,16 @@ def has_fusion(names: Iterable[str]) -> bool:
     return any(".b_attn." in name or ".fusion." in name for name in names)
 
 
+def is_prompt_offset(name: str) -> bool:
+    """Whether a name, ours or published, is the learned prompt's, which any file may lack."""
+    return name in (PROMPT_OFFSET, PUBLISHED_PROMPT_OFFSET)
+
+
 def is_derived(name: str) -> bool:
     """Whether a published tensor follows from the architecture, so that we compute it instead."""
     return _DERIVED.fullmatch(name) is not None
 
 
 def is_known_extra(name: str) -> bool:
-    """Whether a published tensor belongs to an optional part: the MLM head, the prompt offset."""
+    """Whether a published tensor belongs to what no model of ours has: the MLM head."""
     return _EXTRA.fullmatch(name) is not None

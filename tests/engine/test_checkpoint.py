@@ -48,8 +48,8 @@ def assert_holds(model, tensors):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_tensor_of_a_published_file_lands(name, golden, tmp_path):
-    tensors = checkpoint(golden, name) | EXTRAS
-    model = model_for(tensors)
+    published = checkpoint(golden, name)
+    model, tensors = model_for(published), published | EXTRAS
     path = save({f"module.{n}": t for n, t in tensors.items()}, tmp_path / "w.pth", iteration=3)
     report = load_weights(model, path)
     buffers = {e["name"] for e in entries(golden, name) if e["kind"] == "buffer"}
@@ -60,7 +60,7 @@ def test_every_tensor_of_a_published_file_lands(name, golden, tmp_path):
     assert not report.unexpected
     assert not report.wrong_shape
     assert not report.converted
-    assert_holds(model, tensors)
+    assert_holds(model, published)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -299,3 +299,51 @@ def test_fused_weights_do_not_go_into_an_unfused_model(tmp_path):
     save_weights(tiny_glip(fused=True), tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=r"2 of them fused\n.*0 of them fused"):
         load_weights(tiny_glip(fused=False), tmp_path / "w.safetensors")
+
+
+OFFSET = "prompt_offset.weight"
+
+
+def test_base_weights_fit_a_model_with_a_learned_prompt(tmp_path):
+    base, model = tiny_glip(seed=1), tiny_glip(seed=2, prompt_offset=True)
+    save_weights(base, tmp_path / "base.safetensors")
+    torch.nn.init.ones_(model.prompt_offset.weight)
+    report = load_weights(model, tmp_path / "base.safetensors")
+    assert report.fits
+    assert OFFSET not in report.missing
+    assert not model.prompt_offset.weight.any()  # what the file does not have is nothing
+    assert weights_hash(model) == weights_hash(base)
+    torch.nn.init.ones_(model.prompt_offset.weight)
+    assert weights_hash(model) != weights_hash(base)
+
+
+@pytest.mark.parametrize("layout", ["ours", "published"])
+def test_a_learned_prompt_goes_through_a_file(layout, tmp_path, caplog):
+    model = tiny_glip(prompt_offset=True)
+    torch.nn.init.normal_(model.prompt_offset.weight)
+    path = tmp_path / "w.pth"
+    save_weights(model, path, layout=layout)
+    name = OFFSET if layout == "ours" else "rpn.tunable_linear.weight"
+    assert name in read_tensors(path)
+
+    again = tiny_glip(seed=1, prompt_offset=True)
+    assert load_weights(again, path).fits
+    torch.testing.assert_close(again.prompt_offset.weight, model.prompt_offset.weight)
+    assert weights_hash(again) == weights_hash(model) == weights_hash(read_tensors(path))
+    assert "learned prompt" not in caplog.text
+
+    without = tiny_glip(seed=1)
+    report = load_weights(without, path)
+    assert report.fits
+    assert name in report.ignored
+    assert f"has a learned prompt ({name}) that this model has no place for" in caplog.text
+    assert "ADD_LINEAR_LAYER True" in caplog.text
+
+
+def test_a_learned_prompt_of_another_width_does_not_fit(tmp_path):
+    model = tiny_glip(prompt_offset=True)
+    tensors = {**model.state_dict(), OFFSET: torch.zeros(1000, 7)}
+    with pytest.raises(
+        CheckpointError, match=r"\(1000, 7\) in the file, \(1000, 32\) in the model"
+    ):
+        load_weights(model, save(tensors, tmp_path / "w.pth"))

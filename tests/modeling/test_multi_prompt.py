@@ -142,6 +142,30 @@ def test_new_weights_are_noticed(change) -> None:
     torch.testing.assert_close(found.scores, (torch.tensor([2.0]).sigmoid() * 0.5).sqrt())
 
 
+def test_a_learned_prompt_is_asked_and_its_changes_are_noticed() -> None:
+    model = tiny_glip(prompt_offset=True)
+    detector = Detector(model, Postprocessor(score_threshold=0.0))
+    ids = torch.tensor([101, 5000, 6000, 102])
+    prompt = TokenizedPrompt(ids, ids > 0, torch.tensor([[0, 1, 1, 0]]))
+    images = pad_images([torch.randn(3, 64, 64)])
+
+    def scores() -> Tensor:
+        return detector(images, [prompt], [(64, 64)])[0].scores
+
+    before = scores()
+    with torch.no_grad():
+        model.prompt_offset.weight[1:3, ::2] += 1.0  # every second: a norm follows
+    changed = scores()
+    assert len(changed) != len(before) or (changed - before).abs().max() > 1e-3
+    optimizer = torch.optim.SGD([model.prompt_offset.weight], lr=1.0)
+    model.prompt_offset.weight.grad = torch.zeros_like(model.prompt_offset.weight)
+    model.prompt_offset.weight.grad[1:3, ::2] = 1.0
+    optimizer.step()
+    torch.testing.assert_close(scores(), before)
+    model.prompt_offset = None
+    torch.testing.assert_close(scores(), before)
+
+
 def test_moved_weights_and_inference_weights_are_noticed() -> None:
     model = Stand()
     detector = Detector(model, Postprocessor())

@@ -6,6 +6,7 @@ from glipkit.modeling.official import (
     has_fusion,
     is_derived,
     is_known_extra,
+    is_prompt_offset,
     our_name,
     published_name,
 )
@@ -37,13 +38,21 @@ def test_derived_buffers_have_no_place(name: str) -> None:
     assert our_name(name, fused=True) is None
 
 
-@pytest.mark.parametrize(
-    "name", ["rpn.head.mlm_head.predictions.decoder.weight", "rpn.tunable_linear.weight"]
-)
-def test_known_extras_have_no_place(name: str) -> None:
+def test_known_extras_have_no_place() -> None:
+    name = "rpn.head.mlm_head.predictions.decoder.weight"
     assert is_known_extra(name)
     assert not is_derived(name)
     assert our_name(name, fused=False) is None
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_learned_prompt_has_a_name_in_every_model(fused: bool) -> None:
+    ours, published = "prompt_offset.weight", "rpn.tunable_linear.weight"
+    assert published_name(ours, fused=fused) == published
+    assert our_name(published, fused=fused) == ours
+    assert is_prompt_offset(ours)
+    assert is_prompt_offset(published)
+    assert not is_known_extra(published)
 
 
 @pytest.mark.parametrize(
