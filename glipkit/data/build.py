@@ -1,4 +1,4 @@
-"""cfg -> test sets: the parts list of everything that is fetched."""
+"""cfg -> test sets and training batches: the parts list of everything that is fetched."""
 
 import logging
 
@@ -7,9 +7,12 @@ from yacs.config import CfgNode
 from glipkit.data.catalog import DatasetSpec, find_dataset
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.test_set import TestSet
+from glipkit.data.training.build import build_train_loader
 from glipkit.data.transforms import TestTransform
 from glipkit.grounding.captions import class_prompts
 from glipkit.grounding.tokenizer import Tokenizer
+
+__all__ = ["build_test_sets", "build_test_transform", "build_train_loader"]
 
 logger = logging.getLogger(__name__)
 
