@@ -25,6 +25,7 @@ class DrawnSource:
     sizes: Sequence[tuple[int, int] | None] = ((16, 32), (32, 16), (16, 32), (24, 24), (16, 32))
     unreadable: frozenset[int] = frozenset()
     broken: frozenset[int] = frozenset()  # fail with what nobody expects
+    wrong: frozenset[int] = frozenset()  # have annotations that are not usable
     filler: int = 0  # words before the first phrase
     maskable: tuple[tuple[int, int], ...] | None = None
 
@@ -40,6 +41,8 @@ class DrawnSource:
     def load(self, index: int, chance: SampleRandom) -> GroundedImage:
         if index in self.unreadable:
             raise ImageError(Path(f"{self.name}/{index}.jpg"), "no such file")
+        if index in self.wrong:
+            raise ValueError("a rect has three numbers")
         if index in self.broken:
             raise KeyError("tokens_positive")
         height, width = self.size(index) or (16, 32)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from glipkit.data.sample import Failure
 from glipkit.data.train_batch import TrainBatch
 from glipkit.data.train_sampler import RankBatches, TrainOrder
-from glipkit.data.train_set import LostBoxes, TrainSample, TrainSet, Unreadable
+from glipkit.data.train_set import LostBoxes, TrainSample, TrainSet, Unusable
 from glipkit.data.workers import leave_interrupts_to_main, usable_cpus
 from glipkit.grounding.masking import IGNORED
 from glipkit.structures.images import pad_images
@@ -25,9 +25,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Collated:
-    """What comes out of a worker: a batch, or the pictures for whose sake there is none."""
+    """What comes out of a worker: a batch, or the reason why there is none."""
 
     batch: TrainBatch | None
+    reason: str = ""
     failures: tuple[Failure, ...] = ()
     lost: tuple[LostBoxes, ...] = ()
 
@@ -109,8 +110,8 @@ class TrainLoader:
 
         Raises:
             ValueError: the step is negative; or while iterating: too many pictures in a row
-                cannot be read.
-            SampleError: while iterating: a sample broke; says which.
+                cannot be read, or an annotation is not usable; says which.
+            SampleError: while iterating: a sample broke for another reason; says which.
         """
         if first_step < 0:
             raise ValueError(f"steps count from 0, got {first_step}")
@@ -140,10 +141,7 @@ class TrainLoader:
                 self._reported.add(failure.path)
                 logger.error("%s; another picture stands in for it", failure)
         if collated.batch is None:
-            raise ValueError(
-                f"{len(collated.failures)} pictures in a row cannot be read, the first one is "
-                f"{collated.failures[0]}; is the image folder of this data set the right one?"
-            )
+            raise ValueError(collated.reason)
         for lost in collated.lost:
             if self.num_lost_boxes == 0:
                 logger.warning(
@@ -156,7 +154,7 @@ class TrainLoader:
         return collated.batch
 
 
-def collate(items: Sequence[TrainSample | Unreadable], divisor: int) -> Collated:
+def collate(items: Sequence[TrainSample | Unusable], divisor: int) -> Collated:
     """One padded batch of the samples, with what went wrong on the way.
 
     Args:
@@ -164,9 +162,9 @@ def collate(items: Sequence[TrainSample | Unreadable], divisor: int) -> Collated
         divisor: padded sides are multiples of this; 0 or 1 pads to the largest picture only.
     """
     failures = tuple(failure for item in items for failure in item.failures)
-    hopeless = next((item for item in items if isinstance(item, Unreadable)), None)
-    if hopeless is not None:
-        return Collated(None, hopeless.failures)
+    unusable = next((item for item in items if isinstance(item, Unusable)), None)
+    if unusable is not None:
+        return Collated(None, unusable.reason, failures)
     prompts = batch_prompts([item.prompt for item in items])
     length = prompts.token_ids.shape[1]
     batch = TrainBatch(
@@ -176,7 +174,8 @@ def collate(items: Sequence[TrainSample | Unreadable], divisor: int) -> Collated
         hidden_words=_stacked([item.hidden_words for item in items], length),
         failures=failures,
     )
-    return Collated(batch, failures, tuple(item.lost for item in items if item.lost is not None))
+    lost = tuple(item.lost for item in items if item.lost is not None)
+    return Collated(batch, failures=failures, lost=lost)
 
 
 def _stacked(hidden_words: Sequence[Tensor | None], length: int) -> Tensor | None:

@@ -1,5 +1,6 @@
 """One sample to learn from: read, varied, tokenised, and its faults noted."""
 
+import logging
 import random
 from dataclasses import dataclass, replace
 
@@ -17,13 +18,15 @@ from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.structures.prompts import Phrase, Prompt, TokenizedPrompt
 from glipkit.structures.targets import GroundingTarget
 
+logger = logging.getLogger(__name__)
+
 MAX_TRIES = 10  # pictures in a row; more that cannot be read are no accident
 # Which words the masked-language loss may ask for: those that name a box, or all of a caption.
 HIDING = (None, "named", "all")
 
 
 class SampleError(RuntimeError):
-    """A sample broke in a way that is nobody's bad picture: names which one."""
+    """A sample broke in a way that is no fault of the data: names which one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,14 @@ class TrainSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Too many pictures in a row that cannot be read; travels in the place of a sample."""
+class Unusable:
+    """A reason to stop that the user can do something about; travels in the place of a sample."""
 
-    failures: tuple[Failure, ...]
+    reason: str
+    failures: tuple[Failure, ...] = ()
 
 
-class TrainSet(Dataset[TrainSample | Unreadable]):
+class TrainSet(Dataset[TrainSample | Unusable]):
     """The samples of a mixture, one for each `Draw`.
 
     A sample depends on the seed and on its draw alone, not on what was read before it or where.
@@ -97,7 +101,7 @@ class TrainSet(Dataset[TrainSample | Unreadable]):
     def __len__(self) -> int:
         return len(self.mixture)
 
-    def __getitem__(self, draw: Draw) -> TrainSample | Unreadable:
+    def __getitem__(self, draw: Draw) -> TrainSample | Unusable:
         failures = []
         for step in range(min(MAX_TRIES, len(self.mixture))):
             attempt = draw._replace(index=(draw.index + step) % len(self.mixture))
@@ -107,11 +111,18 @@ class TrainSet(Dataset[TrainSample | Unreadable]):
             except ImageError as error:
                 failures.append(Failure(part.source.image_id(index), error.path, error.reason))
                 continue
+            except ValueError as error:
+                logger.debug("what led to the end of the run", exc_info=True)
+                return Unusable(f"{_where(part, index)}: {error}", tuple(failures))
             except Exception as error:  # passed on, with what it needs to be looked into
                 place = f"{_where(part, index)}, shown in epoch {draw.epoch}"
                 raise SampleError(f"{place}: {type(error).__name__}: {error}") from error
             return replace(sample, failures=tuple(failures))
-        return Unreadable(tuple(failures))
+        return Unusable(
+            f"{len(failures)} pictures in a row cannot be read, the first one is {failures[0]}; is "
+            "the image folder of this data set the right one?",
+            tuple(failures),
+        )
 
     def _sample(self, part: Part, index: int, draw: Draw) -> TrainSample:
         chance = draw.chance(self._seed)

@@ -225,6 +225,14 @@ def test_a_broken_sample_says_which_it_is(bert: Tokenizer, num_workers: int) -> 
         take(loader, 1)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_wrong_annotation_is_the_users(bert: Tokenizer, num_workers: int) -> None:
+    source = DrawnSource("odd", 3, wrong=frozenset({2}))
+    loader = make_loader(bert, Part(source), num_workers=num_workers)
+    with pytest.raises(ValueError, match=r"^'odd', sample 2 \(image 1002\): a rect has three"):
+        take(loader, 1)
+
+
 def test_boxes_without_words_are_left_out_and_counted(
     bert: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
