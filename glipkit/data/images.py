@@ -1,12 +1,14 @@
 """A picture file of any kind becomes 8-bit RGB, or an error that names the file."""
 
+import io
 import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Refused from the header alone, before anything is decoded: 178,956,970 pixels are 512 MiB of
 # RGB, Pillow's own limit against decompression bombs.
@@ -50,11 +52,31 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> Imag
         ImageError: the file is missing, damaged, no picture, larger than MAX_PIXELS, of a kind
             without a fixed range (floating point), or has another size than the annotations claim.
     """
+    return _read(path, path, expected_size)
+
+
+def read_image_bytes(
+    data: bytes, name: Path, expected_size: tuple[int, int] | None = None
+) -> Image.Image:
+    """Read a picture that is not a file of its own; otherwise as `read_image`.
+
+    Args:
+        data: what the picture's file would hold.
+        name: what errors call it.
+        expected_size: (height, width) that the annotations claim; None when nothing is claimed.
+
+    Raises:
+        ImageError: it is damaged, no picture, ... (see `read_image`).
+    """
+    return _read(io.BytesIO(data), name, expected_size)
+
+
+def _read(file: Path | BinaryIO, path: Path, expected_size: tuple[int, int] | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
             warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 _check_size(image, path)
                 image.load()
                 image = _oriented(image, expected_size, path)
@@ -65,6 +87,8 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> Imag
         raise ImageError(path, "no such file") from None
     except Image.DecompressionBombError:
         raise ImageError(path, f"more than the {MAX_PIXELS:,} pixels that are allowed") from None
+    except UnidentifiedImageError:
+        raise ImageError(path, "cannot be read as a picture: of no known format") from None
     except _DECODER_ERRORS as error:
         raise ImageError(path, f"cannot be read as a picture: {error}") from error
 

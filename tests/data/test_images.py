@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from glipkit.data import images
-from glipkit.data.images import ImageError, read_image
+from glipkit.data.images import ImageError, read_image, read_image_bytes
 
 
 def save(path: Path, image: Image.Image, **options: object) -> Path:
@@ -170,3 +170,17 @@ def test_large_but_allowed_does_not_warn(
     monkeypatch.setattr(images, "MAX_PIXELS", 20)
     with pytest.raises(ImageError, match="5x5 is more than the 20 pixels"):
         read_image(tmp_path / "a.png")
+
+
+def test_bytes_are_read_as_files_are(tmp_path: Path, picture: Image.Image) -> None:
+    data = save(tmp_path / "a.png", picture).read_bytes()
+    found = read_image_bytes(data, Path("many.tsv:3"), (4, 6))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(picture))
+    for broken, message in (
+        (data[:-30], r"many\.tsv:3: cannot be read as a picture"),
+        (b"", r"many\.tsv:3: cannot be read as a picture: of no known format"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            read_image_bytes(broken, Path("many.tsv:3"))
+    with pytest.raises(ImageError, match=r"the annotations say 6x4 .*, the file has 4x6"):
+        read_image_bytes(data, Path("many.tsv:3"), (6, 4))
