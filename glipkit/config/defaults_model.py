@@ -7,7 +7,7 @@ MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # GLIP's files say "GeneralizedVLRC
 MODEL.RPN_ARCHITECTURE = "RPN"  # the head; "VLDYHEAD" is GLIP's, and the only one here
 MODEL.RPN_ONLY = False  # one stage, without a box head on regions; GLIP's files say True
 MODEL.DEVICE = "cuda"  # "cuda", "cuda:1" or "cpu"; "cuda" means the CPU where there is no GPU
-MODEL.WEIGHT = ""  # checkpoint to start from: a path, or a name in MODEL/; empty: random weights
+MODEL.WEIGHT = ""  # a GLIP, or a Swin to pre-train from: path, or name in MODEL/; empty: random
 MODEL.LINEAR_PROB = False  # tuning: train the projections of the head and nothing else
 
 MODEL.BACKBONE = CfgNode()  # image encoder and pyramid

@@ -219,6 +219,15 @@ def test_a_whole_glip_brings_its_text_encoder(tmp_path, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_a_learned_prompt_may_begin_at_zero(tmp_path):
+    save_weights(tiny_glip(seed=1), tmp_path / "glip.safetensors")
+    report = start(tiny_glip(prompt_offset=True), tmp_path / "glip.safetensors")
+    offset = part(report, "prompt offset")
+    assert offset.initial == ("prompt_offset.weight",)
+    assert not offset.random
+    assert not report.warnings
+
+
 def test_part_of_a_glip_is_completed_by_the_text_encoders_own_weights(tmp_path):
     whole = tiny_glip(seed=1).state_dict()
     some = {n: t for n, t in whole.items() if n.startswith(("backbone.", "pyramid."))}
