@@ -7,6 +7,7 @@ is made and read here.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,12 +51,13 @@ def phrase_tokens(
         (P, T) int64 counts. Spans that overlap count their common tokens twice, which matters for
         the mean (BEHAVIOUR 11). A phrase whose spans found no token has a row of zeros.
     """
-    counts = torch.zeros(len(phrases), num_tokens, dtype=torch.int64)
+    counts = np.zeros((len(phrases), num_tokens), dtype=np.int64)  # faster than a tensor
     for row, phrase in zip(counts, phrases):
         for span in phrase.spans:
-            for token in span_tokens(span, char_to_token):
-                row[token] += 1
-    return counts
+            tokens = span_tokens(span, char_to_token)
+            if tokens:
+                row[tokens[0] : tokens[-1] + 1] += 1
+    return torch.from_numpy(counts)
 
 
 def normalised(phrase_tokens: Tensor) -> Tensor:

@@ -149,7 +149,8 @@ class Tokenizer:
             token_mask=torch.ones(len(ids), dtype=torch.bool),
             phrase_tokens=phrase_tokens(prompt.phrases, token_of, len(ids)),
         )
-        lost = [p for p, row in zip(prompt.phrases, tokenized.phrase_tokens) if not row.any()]
+        found = tokenized.phrase_tokens.any(dim=1).tolist()
+        lost = [phrase for phrase, is_found in zip(prompt.phrases, found) if not is_found]
         if lost and name_lost:
             logger.warning(
                 "%d of %d phrases have no token in the caption and will never be found: %s",
