@@ -1,0 +1,190 @@
+"""The folder of a run: who may write there, and whether a run begins, goes on or is over."""
+
+import json
+import logging
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+
+from glipkit import __version__
+from glipkit.engine.state_file import LAST, drop_previous, has_state
+from glipkit.runtime.distributed import from_main, is_main, world_size
+from glipkit.runtime.files import remove_drafts, write_atomically
+from glipkit.runtime.locks import FolderLock, this_command
+from glipkit.runtime.settings import differences, flatten_settings
+
+logger = logging.getLogger(__name__)
+
+RUN = "run.json"
+Status = Literal["fresh", "resumes", "finished"]
+
+# Settings that a run may go on without a question when they change.
+# They say where things go, how fast they come and when the run gives up.
+_NO_MATTER = {
+    "OUTPUT_DIR",
+    "TENSORBOARD_EXP",
+    "DATALOADER.NUM_WORKERS",
+    "SOLVER.LOG_PERIOD",
+    "SOLVER.MAX_SKIPPED_STEPS",
+    "TEST.IMS_PER_BATCH",
+    "TEST.STRICT",
+}
+# They compute the same numbers in another order, so that the last bits differ: what helps when the
+# memory turns out to be too small, or the machine another one.
+_LAST_BITS = {
+    "MODEL.DEVICE",
+    "MODEL.BACKBONE.USE_CHECKPOINT",
+    "MODEL.LANGUAGE_BACKBONE.USE_CHECKPOINT",
+    "MODEL.DYHEAD.USE_CHECKPOINT",
+    "SOLVER.ACCUMULATION",
+    "SOLVER.FIND_UNUSED_PARAMETERS",
+    "SOLVER.PARALLEL",
+}
+
+
+class RunFolder:
+    """A folder that this run alone writes to; a context manager, made by `open`.
+
+    `run.json` in it says what the run is made with, so that the same command goes on where it
+    stopped and another one is refused.
+
+    Attributes:
+        path: the folder.
+        status: "fresh": nothing of a run is there, or nothing it has saved. "resumes": there is a
+            state to load. "finished": the run came to its end, and this command would repeat it.
+    """
+
+    def __init__(self, path: Path, status: Status, lock: FolderLock | None) -> None:
+        self.path = path
+        self.status = status
+        self._lock = lock  # rank 0's
+
+    @classmethod
+    def open(
+        cls, path: str | Path, settings: Mapping[str, Any], *, allow_changes: bool = False
+    ) -> "RunFolder":
+        """Take the folder, or say why not. All ranks call this together.
+
+        Args:
+            path: made when missing.
+            settings: all that the result depends on, nested or with dotted keys, of what JSON can
+                hold: the configuration, and beside it what the command line adds (--weight).
+            allow_changes: go on with a run that was made with other settings.
+
+        Raises:
+            ValueError: another process uses the folder, or it holds a run of other settings; names
+                them with both values.
+        """
+        path = Path(path)
+        lock: FolderLock | None = None
+
+        def claim() -> Status:
+            nonlocal lock
+            lock = FolderLock(path)
+            for draft in remove_drafts(path):
+                logger.info("removed %s, which a killed run left half-written", draft)
+            return _decide(path, settings, allow_changes)
+
+        try:
+            return cls(path, from_main(claim), lock)
+        except (ValueError, OSError):
+            if lock is not None:
+                lock.release()
+            raise
+
+    def finish(self) -> None:
+        """Note that the run came to its end: the same command will have nothing to do."""
+        if is_main():
+            _write(self.path, {**_read(self.path), "status": "finished"})
+            drop_previous(self.path)
+        self.status = "finished"
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _decide(path: Path, settings: Mapping[str, Any], allow_changes: bool) -> Status:
+    now = flatten_settings(json.loads(json.dumps(settings)))
+    start = {
+        "time": datetime.now().isoformat(" ", "seconds"),
+        "command": this_command(),
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "processes": world_size(),
+        "versions": {
+            "glipkit": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        },
+    }
+    if not has_state(path):
+        _write(path, {"status": "running", "settings": now, "starts": [start]})
+        return "fresh"
+    run = _read(path)
+    changed = _compare(path, run["settings"], now, allow_changes)
+    if run["status"] == "finished" and not changed:
+        return "finished"
+    if changed:
+        start["changed"] = changed
+    _write(path, {"status": "running", "settings": now, "starts": [*run["starts"], start]})
+    return "resumes"
+
+
+def _compare(
+    path: Path, then: Mapping[str, Any], now: Mapping[str, Any], allow_changes: bool
+) -> dict[str, str]:
+    """The settings that differ and matter; refuses them unless they are allowed."""
+    found = differences(then, now)
+    bits = [f"{key}: {values}" for key, values in found.items() if key in _LAST_BITS]
+    if bits:
+        logger.warning(
+            "this run goes on with %s: the same training, but not the same bits", "; ".join(bits)
+        )
+    changed = {key: values for key, values in found.items() if key not in _NO_MATTER | _LAST_BITS}
+    rows = "\n".join(f"  {key}: {values}" for key, values in changed.items())
+    if changed and not allow_changes:
+        raise ValueError(
+            f"{path} holds a run with other settings:\n{rows}\n"
+            "Give them as they were to go on with it, choose another OUTPUT_DIR for another run, "
+            "or add --allow-changes to go on with the new ones"
+        )
+    if changed:
+        logger.warning("%s goes on with other settings:\n%s", path, rows)
+    return changed
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = path / RUN
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        complete = isinstance(run["settings"], dict) and isinstance(run["starts"], list)
+        if complete and run["status"] in ("running", "finished"):
+            return run
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path} holds the state of a run ({LAST}), but no {RUN} that says of which one; "
+            "choose another OUTPUT_DIR, or move the state away"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error!r}); choose another OUTPUT_DIR") from error
+    raise ValueError(f"{file} is not what a run of glipkit writes; choose another OUTPUT_DIR")
+
+
+def _write(path: Path, run: Mapping[str, Any]) -> None:
+    write_atomically(path / RUN, json.dumps(run, indent=2) + "\n")
