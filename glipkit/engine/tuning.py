@@ -256,7 +256,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
     elif not row.trained_tensors:
         state = "frozen"
     else:
-        state = "trained" + (f", but {', '.join(row.frozen_below)}" if row.frozen_below else "")
+        state = "trained" + (f", except {', '.join(row.frozen_below)}" if row.frozen_below else "")
     return (
         row.part,
         f"{row.trained_tensors} of {row.tensors}",
