@@ -1,0 +1,96 @@
+"""A model, and its judgement on one test set: what every tool does in the same way."""
+
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from glipkit.config.load import to_yaml
+from glipkit.data.test_set import TestSet
+from glipkit.engine.checkpoint import load_weights, weights_hash
+from glipkit.engine.tuned import has_prompt_offset, load_tuned
+from glipkit.engine.weights import find_weights
+from glipkit.evaluation.build import build_evaluator, describe_protocol, images_per_rank
+from glipkit.evaluation.results import Results
+from glipkit.evaluation.run import evaluate
+from glipkit.grounding.tokenizer import Tokenizer
+from glipkit.modeling.build import build_detector, build_model
+from glipkit.modeling.glip import GLIP
+from glipkit.runtime.distributed import is_main
+from glipkit.runtime.files import write_atomically
+
+
+def load_tokenizer(cfg: CfgNode) -> Tokenizer:
+    """What turns the words of a task into tokens."""
+    return Tokenizer.load(cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE)
+
+
+def offset_override(tuned: str | Path | None) -> list[str]:
+    """What has to be overridden for a model to have room for what `tuned` learnt."""
+    if tuned is None or not has_prompt_offset(tuned):
+        return []
+    return ["MODEL.DYHEAD.FUSE_CONFIG.ADD_LINEAR_LAYER", "True"]
+
+
+def load_model(
+    cfg: CfgNode, *, weight: str, tuned: str | Path | None = None, partial: bool = False
+) -> GLIP:
+    """The model of a configuration with the weights of a file, for evaluation.
+
+    Args:
+        cfg: the configuration.
+        weight: a path, or a name in MODEL/; see `find_weights`.
+        tuned: what fine-tuning saved on top of them (`glipkit.engine.tuned`).
+        partial: load what fits of `weight` instead of refusing a file that does not fit.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a file does not fit the model, or `tuned` was made for other weights.
+    """
+    path = find_weights(weight)  # before anything large is made
+    model = build_model(cfg)
+    load_weights(model, path, strict=not partial)
+    if tuned is not None:
+        load_tuned(model, tuned, base_hash=weights_hash(model))
+    return model.eval()
+
+
+def judge(
+    cfg: CfgNode,
+    model: GLIP,
+    test_set: TestSet,
+    *,
+    folder: Path,
+    digest: str,
+    device: torch.device,
+    resume: bool = False,
+    strict: bool = False,
+) -> Results:
+    """Evaluate a model on one test set; leaves results, predictions and configuration in `folder`.
+
+    Args:
+        cfg: the configuration of the task.
+        model: on `device`, in evaluation mode.
+        test_set: one of the task's.
+        folder: where everything goes.
+        digest: `weights_hash(model)`.
+        device: where the model is.
+        resume: go on from the predictions in `folder`.
+        strict: stop at the first picture that cannot be read.
+    """
+    results = evaluate(
+        build_detector(cfg, model),
+        test_set,
+        build_evaluator(test_set),
+        output_dir=folder,
+        depends_on=describe_protocol(cfg, weights=digest),
+        settings=cfg,
+        batch_size=images_per_rank(cfg),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        device=device,
+        resume=resume,
+        strict=strict or cfg.TEST.STRICT,
+    )
+    if is_main():
+        write_atomically(folder / "config.yaml", to_yaml(cfg))
+    return results
