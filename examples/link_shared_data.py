@@ -5,37 +5,66 @@ import sys
 from pathlib import Path
 
 RACCOON = "odinw/Raccoon/Raccoon.v2-raw.coco"
+FLICKR = "flickr30k/flickr30k_images"
+MDETR = "mdetr_annotations"
+
+# Where a published dataset is looked for -> what stands in for it.
+LINKS = {
+    "coco_mini": "coco_mini",
+    "coco/annotations/instances_train2017.json": "coco_mini/annotations/instances_train.json",
+    "coco/annotations/instances_val2017.json": "coco_mini/annotations/instances_val.json",
+    "coco/train2017": "coco_mini/train",
+    "coco/val2017": "coco_mini/val",
+    **{f"{FLICKR}/{split}": "grounding_mini/images" for split in ("train", "val", "test")},
+    **{
+        f"{MDETR}/final_flickr_{truth}_{split}.json": (
+            f"grounding_mini/mdetr_annotations/final_flickr_{truth}_{split}.json"
+        )
+        for truth in ("separateGT", "mergedGT")
+        for split in ("train", "val", "test")
+    },
+    f"{MDETR}/finetune_refcoco_train.json": "refexp_mini/finetune_refcoco_train.json",
+    f"{MDETR}/final_refexp_val.json": "refexp_mini/finetune_refcoco_val.json",
+    "refcoco/train2014": "grounding_mini/images",
+}
 
 
 def link(target: Path, source: Path) -> None:
-    """Make `target` a link to `source`; one that is right already stays."""
+    """Make `target` a link to `source`; what is there already stays."""
     if not source.exists():
         raise FileNotFoundError(f"{source} is not there; expected the developers' data folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink() and target.resolve() == source.resolve():
+    if target.exists() or target.is_symlink():
+        if target.resolve() != source.resolve():
+            print(f"{target} is there already and stays as it is")
         return
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(source.resolve(), target_is_directory=source.is_dir())
 
 
 def link_all(shared: Path, root: Path) -> None:
-    """Link raccoon (as the ODinW task of that name) and coco_mini under `root`."""
+    """Link raccoon (as the ODinW task of that name) and the small sets under `root`."""
     for split in ("train", "valid", "test"):
         folder = root / RACCOON / split
         for picture in sorted((shared / "raccoon" / split).glob("*.jpg")):
             link(folder / picture.name, picture)
         annotations = shared / "raccoon" / split / "_annotations.coco.json"
         link(folder / "annotations_without_background.json", annotations)
-    link(root / "coco_mini", shared / "coco_mini")
+    for target, source in LINKS.items():
+        link(root / target, shared / source)
 
 
 def main() -> int:
     """Link, and say what was made."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("shared", type=Path, help="the folder with raccoon/ and coco_mini/")
+    parser.add_argument("shared", type=Path, help="the folder with raccoon/, coco_mini/, ...")
     parser.add_argument("root", type=Path, nargs="?", default=Path("DATASET"))
     args = parser.parse_args()
-    link_all(args.shared, args.root)
-    print(f"{args.root / RACCOON} and {args.root / 'coco_mini'} are in place")
+    try:
+        link_all(args.shared, args.root)
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    print(f"under {args.root}: {', '.join([RACCOON, *LINKS])}")
     return 0
 
 
