@@ -37,8 +37,6 @@ class GroundingSource:
     Args:
         spec: where the pictures lie.
         file: the annotations.
-        no_mask_for_gold: give the masked-language loss none of the words to hide
-            (FUSE_CONFIG.NO_MASK_FOR_GOLD); otherwise it may hide any.
 
     Raises:
         ValueError: the pictures are spread over several folders, and a record does not say in which
@@ -46,16 +44,13 @@ class GroundingSource:
         FileNotFoundError: a folder that records speak of is not there.
     """
 
-    def __init__(
-        self, spec: DatasetSpec, file: GroundingFile, *, no_mask_for_gold: bool = False
-    ) -> None:
+    def __init__(self, spec: DatasetSpec, file: GroundingFile) -> None:
         if spec.sources:
             _check_sources(spec, file)
         self.name = spec.name
         self.file = file
         self._folders = dict(spec.sources)
         self._folder = spec.img_dir
-        self._maskable = () if no_mask_for_gold else None
 
     def __len__(self) -> int:
         return len(self.file)
@@ -98,7 +93,6 @@ class GroundingSource:
             boxes=boxes[usable],
             box_phrases=answers[:, None] == torch.arange(len(phrases)),
             image_id=record.image_id,
-            maskable=self._maskable,
         )
 
     def _path(self, record: GroundingRecord) -> Path:
@@ -106,12 +100,11 @@ class GroundingSource:
         return folder / record.file_name
 
 
-def load_grounding(spec: DatasetSpec, *, no_mask_for_gold: bool = False) -> GroundingSource:
+def load_grounding(spec: DatasetSpec) -> GroundingSource:
     """Load a grounding json and say in the log what is odd about it.
 
     Args:
         spec: where it lies.
-        no_mask_for_gold: see `GroundingSource`.
 
     Raises:
         FileNotFoundError: the annotation file or an image folder is not there.
@@ -119,7 +112,7 @@ def load_grounding(spec: DatasetSpec, *, no_mask_for_gold: bool = False) -> Grou
     """
     spec.check_files()
     file = read_grounding_file(spec.ann_file)
-    source = GroundingSource(spec, file, no_mask_for_gold=no_mask_for_gold)
+    source = GroundingSource(spec, file)
     if file.faults:
         rows = fault_rows(file.faults, left_out=LEFT_OUT)
         logger.warning(

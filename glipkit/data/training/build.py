@@ -1,8 +1,6 @@
 """cfg -> training batches: sources, how often each is shown, in which order, by whom."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
 
 from yacs.config import CfgNode
 
@@ -10,6 +8,7 @@ from glipkit.data.catalog import DatasetSpec, family, find_dataset
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.datasets.coco_pictures import CocoPictures
 from glipkit.data.datasets.grounding import load_grounding
+from glipkit.data.datasets.tsv import load_tsv
 from glipkit.data.detection_prompts import DetectionPrompts, draws_classes, make_detection_prompts
 from glipkit.data.detection_source import DetectionSource, LabelledPictures
 from glipkit.data.few_shot import few_shot, prepared_few_shot
@@ -18,21 +17,10 @@ from glipkit.data.train_loader import TrainLoader
 from glipkit.data.train_sampler import TrainOrder, share_of_rank
 from glipkit.data.train_set import TrainSet
 from glipkit.data.train_transform import ColourJitter, TrainTransform
+from glipkit.data.training.table import SourceRow, source_table
 from glipkit.grounding.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What is told about one source."""
-
-    name: str
-    kind: str
-    images: int  # or pairs of a picture and a caption
-    boxes: int  # in the annotations, before any is dropped
-    classes: int | str
-    copies: int
 
 
 def build_train_loader(
@@ -77,7 +65,7 @@ def build_train_loader(
         divisor=cfg.DATALOADER.SIZE_DIVISIBILITY,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         pin_memory=pin_memory,
-        table=_table(rows),
+        table=source_table(rows),
     )
     logger.info(
         "Learning from %d samples an epoch, %d a step, %d steps:\n%s",
@@ -102,7 +90,7 @@ def build_train_transform(cfg: CfgNode) -> TrainTransform:
     )
 
 
-def _build_parts(cfg: CfgNode, tokenizer: Tokenizer) -> tuple[list[Part], list[Row]]:
+def _build_parts(cfg: CfgNode, tokenizer: Tokenizer) -> tuple[list[Part], list[SourceRow]]:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN names no dataset; name at least one, e.g. ('train',)")
     specs = [_find(cfg, name) for name in cfg.DATASETS.TRAIN]
@@ -117,7 +105,9 @@ def _build_parts(cfg: CfgNode, tokenizer: Tokenizer) -> tuple[list[Part], list[R
         else:
             part, boxes, classes = _labelled(cfg, spec, tokenizer, copies, choose=choose)
         parts.append(part)
-        rows.append(Row(part.source.name, spec.kind, len(part.source), boxes, classes, copies))
+        rows.append(
+            SourceRow(part.source.name, spec.kind, len(part.source), boxes, classes, copies)
+        )
     return parts, rows
 
 
@@ -150,15 +140,18 @@ def _captioned(cfg: CfgNode, spec: DatasetSpec, copies: int) -> tuple[Part, int,
 
 def _labelled(
     cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer, copies: int, *, choose: bool
-) -> tuple[Part, int, int]:
+) -> tuple[Part, int | str, int]:
     words = cfg.DATASETS
-    dataset = load_coco(
-        spec,
-        override_categories=words.OVERRIDE_CATEGORY if words.USE_OVERRIDE_CATEGORY else None,
-    )
-    if choose:
-        dataset = few_shot(dataset, shots=words.FEW_SHOT, seed=words.SHUFFLE_SEED)
-    pictures, boxes = CocoPictures(dataset), len(dataset.annotations)
+    if spec.kind == "tsv":
+        pictures, boxes = load_tsv(spec), "-"
+    else:
+        dataset = load_coco(
+            spec,
+            override_categories=words.OVERRIDE_CATEGORY if words.USE_OVERRIDE_CATEGORY else None,
+        )
+        if choose:
+            dataset = few_shot(dataset, shots=words.FEW_SHOT, seed=words.SHUFFLE_SEED)
+        pictures, boxes = CocoPictures(dataset), len(dataset.annotations)
     source = DetectionSource(
         pictures,
         _build_prompts(cfg, spec, pictures, tokenizer),
@@ -214,24 +207,3 @@ def _hiding(cfg: CfgNode) -> str | None:
     if not fuse.MLM_LOSS:
         return None
     return "named" if fuse.MLM_LOSS_FOR_ONLY_POSITIVES else "all"
-
-
-def _table(rows: Sequence[Row]) -> str:
-    """The sources in columns: texts to the left, numbers to the right."""
-    head = ("name", "kind", "images", "boxes", "classes", "copies")
-    lines = [
-        head,
-        *(
-            tuple(f"{cell:,}" if isinstance(cell, int) else cell for cell in astuple(row))
-            for row in rows
-        ),
-    ]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  "
-        + "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths))
-        )
-        for line in lines
-    )

@@ -20,6 +20,7 @@ from glipkit.data.train_batch import TrainBatch
 from glipkit.data.train_loader import TrainLoader
 from glipkit.data.training.build import build_train_transform
 from glipkit.grounding.tokenizer import Tokenizer
+from glipkit.tsv_convert import convert
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 GLIP_T = CONFIGS / "pretrain" / "glip_Swin_T_O365_GoldG.yaml"
@@ -137,6 +138,23 @@ def test_copies(folder: Path, bert: Tokenizer) -> None:
     assert set(shown.values()) == {5}
 
 
+def test_tsv_data_teaches_what_its_json_does(folder: Path, bert: Tokenizer) -> None:
+    convert(folder / "boxes.json", folder / "pictures", folder / "tsv", name="drawn")
+    in_tsv = {
+        "REGISTER": {"object365_drawn": {"yaml_path": "tsv/drawn.yaml"}},
+        "TRAIN": '("object365_drawn",)',
+    }
+    one_size = ("AUGMENT.MULT_MIN_SIZE_TRAIN", "(64,)")
+    loader = build(config(folder, one_size, **in_tsv), bert)
+    assert loader.describe().split()[-6:] == ["object365_drawn", "tsv", "20", "-", "4", "1"]
+    rows = {target.image_id: target for batch in epoch(loader) for target in batch.targets}
+    for batch in epoch(build(config(folder, one_size), bert)):
+        for target in batch.targets:
+            found = rows[(1000 - target.image_id) // 7]  # rows are its ids
+            torch.testing.assert_close(found.boxes, target.boxes)
+            assert found.box_phrases.sum(dim=1).tolist() == [1] * len(target)
+
+
 def test_few_shot(folder: Path, bert: Tokenizer) -> None:
     loader = build(config(folder, FEW_SHOT=1, SHUFFLE_SEED=3), bert)
     assert 1 <= loader.num_images <= 3
@@ -159,6 +177,20 @@ def test_prepared_few_shot_files_come_first(folder: Path, bert: Tokenizer) -> No
     loader = build(config(folder, FEW_SHOT=1, SHUFFLE_SEED=3, REGISTER=register), bert)
     assert {i for batch in epoch(loader) for i in batch.image_ids} == {993}
     assert "drawn_1_3" in loader.describe()
+
+
+def test_hidden_words_of_captions(
+    shared_data: Path, folder: Path, bert: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASET", str(shared_data))
+    ann_file, img_dir = REAL["flickr30k_train"]
+    register = {"flickr30k_train": {"ann_file": ann_file, "img_dir": img_dir}}
+    for protected in ("False", "True"):
+        fuse = "MODEL.DYHEAD.FUSE_CONFIG."
+        overrides = [fuse + "MLM_LOSS", "True", fuse + "NO_MASK_FOR_GOLD", protected]
+        cfg = config(folder, overrides, REGISTER=register, TRAIN='("flickr30k_train",)')
+        labels = [batch.hidden_words for batch in epoch(build(cfg, bert))]
+        assert all((each == -100).all() for each in labels) is (protected == "True")
 
 
 @pytest.mark.parametrize(
