@@ -1,5 +1,6 @@
 """Training batches: repeatable, resumable, shared, and open about what went wrong."""
 
+import pickle
 import random
 from itertools import islice
 
@@ -11,7 +12,7 @@ from drawn_source import WORDS, DrawnSource
 from glipkit.data.mixture import Mixture, Part
 from glipkit.data.train_batch import TrainBatch
 from glipkit.data.train_loader import TrainLoader
-from glipkit.data.train_sampler import TrainOrder
+from glipkit.data.train_sampler import Draw, TrainOrder
 from glipkit.data.train_set import SampleError, TrainSet
 from glipkit.data.train_transform import ColourJitter, TrainTransform
 from glipkit.grounding.tokenizer import Tokenizer
@@ -249,6 +250,15 @@ def test_boxes_without_words_are_left_out_and_counted(
     assert "1 boxes are left out" in warning
     assert "6 tokens" in warning
     assert "caption 'so so " in warning
+
+
+def test_samples_survive_pickling(bert: Tokenizer) -> None:
+    """Where processes are not forked, workers get their data set this way."""
+    mixture = Mixture([Part(DrawnSource())])
+    samples = TrainSet(mixture, bert, VARIED, max_tokens=256, seed=0, hiding="all")
+    first, second = samples[Draw(3, 1)], pickle.loads(pickle.dumps(samples))[Draw(3, 1)]
+    assert torch.equal(first.pixels, second.pixels)
+    assert torch.equal(first.hidden_words, second.hidden_words)
 
 
 def test_leaving_early_ends_the_workers(bert: Tokenizer) -> None:

@@ -1,0 +1,27 @@
+import subprocess
+import sys
+
+from glipkit.data.workers import usable_cpus
+
+WORKER = """
+import os, signal, sys
+from glipkit.data.workers import leave_interrupts_to_main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+leave_interrupts_to_main(0)
+os.kill(os.getpid(), signal.SIGINT)
+sys.excepthook(ConnectionResetError, ConnectionResetError("gone"), None)
+sys.excepthook(KeyError, KeyError("a real fault"), None)
+print("still here")
+"""
+
+
+def test_a_worker_outlives_ctrl_c_and_says_nothing_of_a_reader_that_left() -> None:
+    done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True)
+    assert done.stdout == "still here\n"
+    assert "a real fault" in done.stderr
+    assert "gone" not in done.stderr
+    assert done.returncode == 0
+
+
+def test_there_is_a_cpu() -> None:
+    assert usable_cpus() >= 1
