@@ -15,6 +15,8 @@ from glipkit.layers.numerics import at_least_float32
 
 # softplus(x) is x from here on: exp(-50) is nothing beside 50 in any precision.
 _SOFTPLUS_IS_LINEAR = 50.0
+# Elements worked on at a time: in a CPU's cache, or with few launches on an accelerator.
+_CPU_CHUNK, _ACCELERATOR_CHUNK = 2**17, 2**22
 
 
 class TokenTargets(NamedTuple):
@@ -38,9 +40,9 @@ def token_focal_loss(
     of a pair times (1 - p_t)^gamma, p_t the probability given to the truth, and times `alpha` for a
     pair that matches, 1 - `alpha` for one that does not.
 
-    This is the largest tensor of a training step: (B, A, T) is 90 MB for 4 pictures of 800x1344 and
-    256 tokens. So there is no such tensor of targets or weights, pictures are taken one at a time,
-    and the gradient is made along with the loss: it is the only thing kept for the backward pass.
+    The logits are large: 90 MB for 4 pictures of 800x1344 and 256 tokens. So there is no tensor of
+    their size for targets, weights or steps between; the gradient is made along with the loss, and
+    is the only thing kept for the backward pass.
 
     Args:
         logits: (B, A, T), before the sigmoid.
@@ -68,13 +70,12 @@ class _TokenFocalLoss(torch.autograd.Function):
         alpha: float,
         gamma: float,
     ) -> Tensor:
-        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
-        total = at_least_float32(logits.new_zeros(()))
-        for index, (picture, target) in enumerate(zip(logits, targets)):
-            into = None if gradient is None else gradient[index]
-            total = total + _picture_focal_loss(picture, target, alpha, gamma, into)
-        ctx.save_for_backward(gradient)
-        return total
+        # First what the derivative is taken of, then the derivative: one tensor for both.
+        work = at_least_float32(logits).clone()
+        pairs = zip(work, targets)
+        totals = [_picture_focal_loss(picture, target, alpha, gamma) for picture, target in pairs]
+        ctx.save_for_backward(work.to(logits.dtype))
+        return torch.stack(totals).sum()
 
     @staticmethod
     @once_differentiable
@@ -83,25 +84,32 @@ class _TokenFocalLoss(torch.autograd.Function):
         return gradient * grad_total.to(gradient.dtype), None, None, None
 
 
-def _picture_focal_loss(
-    logits: Tensor, target: TokenTargets, alpha: float, gamma: float, gradient: Tensor | None
-) -> Tensor:
-    """The sum over (A, T); its gradient is written into `gradient` (A, T)."""
-    logits = at_least_float32(logits)
-    truths = torch.where(target.background, -1.0, 1.0).to(logits)  # (T,), the sign of a mistake
-    weights = torch.where(target.background, alpha, 1 - alpha).to(logits) * target.selected
-    # Positive positions have rows of their own below; here they are sure and right: no loss at all.
-    mistakes = (logits * truths).index_fill_(0, target.rows, -torch.inf)
-    loss, slope = _focal(mistakes, gamma)
-    total = (loss.sum(dim=0) * weights).sum()
-
-    row_truths = torch.where(target.tokens, -1.0, 1.0).to(logits)  # (K, T)
-    row_weights = torch.where(target.tokens, alpha, 1 - alpha).to(logits) * target.selected
+def _picture_focal_loss(logits: Tensor, target: TokenTargets, alpha: float, gamma: float) -> Tensor:
+    """The loss of one picture; its `logits` (A, T) are replaced by the gradient."""
+    # (T,) and (K, T): the sign that makes a logit a mistake, and what a mistake weighs.
+    truths, weights = _signs_and_weights(target.background, target.selected, alpha, logits)
+    row_truths, row_weights = _signs_and_weights(target.tokens, target.selected, alpha, logits)
     row_loss, row_slope = _focal(logits[target.rows] * row_truths, gamma)
-    if gradient is not None:
-        gradient.copy_(slope.mul_(weights * truths))
-        gradient[target.rows] = (row_slope * row_weights * row_truths).to(gradient.dtype)
-    return total + (row_loss * row_weights).sum()
+
+    # The positive rows are done; as one of many they shall be sure and right, which costs nothing.
+    logits.mul_(truths).index_fill_(0, target.rows, -torch.inf)
+    by_token = torch.zeros_like(truths)
+    chunk_size = _CPU_CHUNK if logits.device.type == "cpu" else _ACCELERATOR_CHUNK
+    for chunk in logits.split(max(1, chunk_size // max(1, len(truths)))):
+        loss, slope = _focal(chunk, gamma)
+        by_token += loss.sum(dim=0)
+        chunk.copy_(slope)
+    logits.mul_(weights * truths)
+    logits[target.rows] = row_slope * row_weights * row_truths
+    return (by_token * weights).sum() + (row_loss * row_weights).sum()
+
+
+def _signs_and_weights(
+    matches: Tensor, selected: Tensor, alpha: float, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    signs = torch.where(matches, like.new_tensor(-1.0), like.new_tensor(1.0))
+    weights = torch.where(matches, like.new_tensor(alpha), like.new_tensor(1 - alpha))
+    return signs, weights * selected
 
 
 def _focal(mistakes: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
