@@ -107,8 +107,8 @@ def _picture_focal_loss(logits: Tensor, target: TokenTargets, alpha: float, gamm
 def _signs_and_weights(
     matches: Tensor, selected: Tensor, alpha: float, like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    signs = torch.where(matches, like.new_tensor(-1.0), like.new_tensor(1.0))
-    weights = torch.where(matches, like.new_tensor(alpha), like.new_tensor(1 - alpha))
+    signs = torch.where(matches, like.new_full((), -1), like.new_full((), 1))
+    weights = torch.where(matches, like.new_full((), alpha), like.new_full((), 1 - alpha))
     return signs, weights * selected
 
 
