@@ -119,7 +119,8 @@ def _check_schedule(values: Values) -> None:
         base, lowest = "SOLVER.BASE_LR", "SOLVER.MIN_LR"
         if values.value[lowest] > values.value[base]:
             values.contradict(lowest, base, "the cosine falls from BASE_LR to MIN_LR")
-    if values.value[cosine] or values.value[automatic]:
+    replaced = values.value[cosine] or values.value[automatic]
+    if replaced and not values.value["SOLVER.WEIGHT_DECAY_SCHEDULE"]:
         return  # nobody asks for STEPS
     places = values.value[steps]
     shares = [0 < place < 1 for place in places]

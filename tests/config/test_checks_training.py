@@ -204,6 +204,12 @@ def test_what_looks_odd_and_works(words: tuple[str, ...]) -> None:
     assert learning(*words).is_frozen()
 
 
+def test_the_weight_decay_schedule_asks_for_steps_even_where_the_rate_does_not() -> None:
+    words = ("SOLVER.USE_COSINE", "True", "SOLVER.STEPS", "(0.9, 0.1)")
+    with pytest.raises(ConfigError, match=r"STEPS is \(0\.9, 0\.1\) .*ascending order"):
+        learning(*words, "SOLVER.WEIGHT_DECAY_SCHEDULE", "True")
+
+
 def test_keys_of_other_losses_and_heads_say_what_to_set_here(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
