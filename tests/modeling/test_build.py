@@ -5,10 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.models.bert.modeling_bert import BertLayer
 from yacs.config import CfgNode
 
 from glipkit.config.load import load_config
-from glipkit.modeling.build import build_detector, build_model, build_postprocessor, pick
+from glipkit.modeling.build import (
+    build_criterion,
+    build_detector,
+    build_learner,
+    build_model,
+    build_postprocessor,
+    pick,
+)
 from glipkit.modeling.glip import GLIP
 from glipkit.modeling.multi_prompt import Detector
 
@@ -84,6 +92,31 @@ def test_drop_block_can_be_off() -> None:
     assert build(FPN__DROP_BLOCK=False).pyramid.drop_block.probability == 0
 
 
+@pytest.mark.parametrize("part", ["BACKBONE", "LANGUAGE_BACKBONE", "DYHEAD"])
+def test_activations_are_recomputed_where_asked(part: str) -> None:
+    changes = dict.fromkeys(
+        ("BACKBONE__USE_CHECKPOINT", "LANGUAGE_BACKBONE__USE_CHECKPOINT", "DYHEAD__USE_CHECKPOINT"),
+        False,
+    )
+    model = build(**changes | {f"{part}__USE_CHECKPOINT": True})
+    assert {
+        "BACKBONE": all(stage.recompute for stage in model.backbone.stages),
+        "LANGUAGE_BACKBONE": type(model.text_encoder.bert.encoder.layer[1]) is not BertLayer,
+        "DYHEAD": model.tower.recompute,
+    } == {name: name == part for name in ("BACKBONE", "LANGUAGE_BACKBONE", "DYHEAD")}
+    assert build().tower.recompute  # as GLIP's files say
+
+
+def test_a_learned_prompt_is_built_where_it_is_asked_for_or_trained() -> None:
+    assert build().prompt_offset is None
+    offset = build(DYHEAD__FUSE_CONFIG__ADD_LINEAR_LAYER=True).prompt_offset
+    assert offset.weight.shape == (1000, 24)
+    for mode in ("full", "linear_prob", *(f"language_prompt_v{number}" for number in range(1, 5))):
+        words = ["SOLVER.TUNING_HIGHLEVEL_OVERRIDE", mode]
+        offset = build_prompt_offset(load_config([PRETRAIN / "glip_Swin_L.yaml"], words), 24)
+        assert (offset is not None) == (mode[-2:] in ("v2", "v4")), mode
+
+
 def test_another_text_encoder_comes_from_its_folder(tmp_path: Path) -> None:
     numbers = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6,
                "intermediate_size": 96}  # fmt: skip
@@ -105,6 +138,44 @@ def test_postprocessor() -> None:
     decide = build_postprocessor(cfg)
     assert (decide.score_threshold, decide.pre_nms_top_n, decide.nms_threshold) == (0.2, 50, 0.5)
     assert (decide.detections_per_image, decide.aggregation) == (7, "MAX")
+
+
+def test_criterion() -> None:
+    changes = {
+        "TOPK": 5, "FUSE_CONFIG__TOKEN_ALPHA": 0.3, "FUSE_CONFIG__TOKEN_GAMMA": 1.5,
+        "FUSE_CONFIG__DOT_PRODUCT_TOKEN_LOSS_WEIGHT": 4.0,
+        "FUSE_CONFIG__MLM_OBJ_FOR_ONLY_POSITIVE": True,
+    }  # fmt: skip
+    cfg = tiny(
+        ATSS__REG_LOSS_WEIGHT=3.0,
+        LANGUAGE_BACKBONE__MAX_QUERY_LEN=128,
+        DYHEAD__FUSE_CONFIG__MLM_LOSS=False,
+        **{f"DYHEAD__{key}": value for key, value in changes.items()},
+    )
+    criterion = build_criterion(cfg)
+    assert criterion.assigner.topk == 5
+    assert (criterion.alpha, criterion.gamma) == (0.3, 1.5)
+    assert (criterion.token_weight, criterion.box_weight) == (4.0, 3.0)
+    assert criterion.max_tokens == 128
+    assert criterion.only_naming_tokens
+    assert not list(criterion.parameters())  # no head is left that only training needs
+
+
+def test_heads_of_the_criterion() -> None:
+    changes = {
+        "MLM_LOSS": True, "MLM_LOSS_COEF": 0.5, "USE_CONTRASTIVE_ALIGN_LOSS": True,
+        "CONTRASTIVE_HIDDEN_DIM": 16, "CONTRASTIVE_ALIGN_LOSS_WEIGHT": 0.25,
+    }  # fmt: skip
+    cfg = tiny(**{f"DYHEAD__FUSE_CONFIG__{key}": value for key, value in changes.items()})
+    with torch.device("meta"):
+        learner = build_learner(cfg, build_model(cfg))
+    criterion = learner.criterion
+    assert criterion.contrastive.image_projection.weight.shape == (16, 32)
+    assert criterion.contrastive.text_projection.weight.shape == (16, 24)
+    assert criterion.masked_language.decoder.weight.shape == (30522, 24)
+    assert (criterion.contrastive_weight, criterion.masked_language_weight) == (0.25, 0.5)
+    # What is kept after training knows nothing of them.
+    assert set(learner.model.state_dict()) == set(build().state_dict())
 
 
 def test_detector() -> None:
