@@ -284,6 +284,7 @@ def test_legacy_keys_must_be_plausible() -> None:
         ("MODEL.ATSS.NMS_TH", "60", r"expected between 0 and 1"),
         ("MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN", "1024", r"expected between 3 and 512"),
         ("DATALOADER.NUM_WORKERS", "-1", r"expected at least 0"),
+        ("MODEL.DYHEAD.FUSE_CONFIG.MLM_LOSS_COEF", "-0.5", r"expected at least 0"),
     ],
 )
 def test_refused_overrides(key: str, word: str, message: str) -> None:

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from glipkit.grounding.alignment import normalised, phrase_scores, phrase_tokens, span_tokens
+from glipkit.grounding.alignment import (
+    normalised,
+    phrase_scores,
+    phrase_tokens,
+    span_tokens,
+    token_targets,
+)
 from glipkit.structures.prompts import Phrase
 
 # "a  dog ,  cat": a token per word, none for the spaces
@@ -32,6 +38,17 @@ def test_spans_add_up() -> None:
     target = normalised(counts)
     assert target[1, 1] == target[1, 2]  # present or not, however often
     torch.testing.assert_close(target.sum(1), torch.tensor([1.0, 1.0, 0.0]))
+
+
+def test_a_box_lights_up_all_tokens_of_all_its_phrases() -> None:
+    counts = torch.tensor([[0, 1, 2, 0], [0, 0, 1, 1], [0, 0, 0, 0]])
+    answers = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0]]).bool()
+    expected = torch.tensor([[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]).bool()
+    assert torch.equal(token_targets(answers, counts), expected)
+    assert token_targets(answers[:0], counts).shape == (0, 4)
+    assert token_targets(torch.zeros(2, 0).bool(), counts[:0]).tolist() == [[False] * 4] * 2
+    with pytest.raises(ValueError, match=r"P = 3 phrases.*has 2"):
+        token_targets(answers, counts[:2])
 
 
 SCORES = torch.tensor([[0.9, 0.4, 0.1], [0.0, 0.5, 1.0]])
