@@ -16,7 +16,6 @@ from glipkit.modeling.build import (
     build_model,
     build_postprocessor,
     build_prompt_offset,
-    build_prompt_offset,
     pick,
 )
 from glipkit.modeling.glip import GLIP
