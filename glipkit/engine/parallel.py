@@ -6,6 +6,7 @@ on one process, where nothing is wrapped.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,6 +22,12 @@ from glipkit.modeling.language.bert import BertLayer
 from glipkit.runtime.distributed import is_main, world_size
 
 KINDS = ("ddp", "fsdp")
+# As torch calls it from 2.14 on, and before.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 # What FSDP2 gathers at once, and lets go of again. The rest of a learner is gathered as a whole.
 _UNITS = (SwinBlock, BertLayer, TowerBlock)
 
@@ -59,9 +66,9 @@ def wrap(
     return DistributedDataParallel(
         learner,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # none of ours changes in training
         find_unused_parameters=find_unused_parameters,
         gradient_as_bucket_view=True,
+        **{_SYNC_BUFFERS: False},  # none of ours changes in training
     )
 
 

@@ -181,8 +181,8 @@ class RunState:
         optimizer = type(self._optimizer).__name__
         saved = content["optimizer"]
         problems = [
-            ("weights that only this run has", summarise(own.keys() - weights.keys())),
-            ("weights that only the file has", summarise(weights.keys() - own.keys())),
+            ("weights that only this run has", summarise(sorted(own.keys() - weights.keys()))),
+            ("weights that only the file has", summarise(sorted(weights.keys() - own.keys()))),
             ("weights of another form", "; ".join(shapes[:10])),
             ("optimizer", _unequal(saved["kind"], optimizer)),
             ("base weights", _unequal(content["base_hash"], self._base_hash)),

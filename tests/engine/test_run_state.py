@@ -1,0 +1,194 @@
+"""A run that was killed ends with the bits of one that was not."""
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_glip
+from torch import nn
+from toy_run import Loop, ToyLearner, ToyRun
+
+from glipkit.engine.checkpoint import load_weights
+from glipkit.engine.run_state import RunState
+from glipkit.engine.state_file import LAST, read_state
+from glipkit.engine.tensor_files import CheckpointError, read_tensors
+
+CPU = torch.device("cpu")
+REPOSITORY = Path(__file__).parents[2]
+
+
+def assert_same(a: object, b: object) -> None:
+    """The same form, the same plain data, the same bits."""
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b):
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+def state_for(tmp_path: Path, learner: nn.Module, **options: object) -> RunState:
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    return RunState(
+        tmp_path, learner=learner, optimizer=optimizer, schedule=schedule, device=CPU, **options
+    )
+
+
+def test_a_resumed_run_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    ToyRun(tmp_path / "whole").run(7)
+    ToyRun(tmp_path / "cut").run(4)
+    resumed = ToyRun(tmp_path / "cut", seed=99)  # nothing of a fresh start may shine through
+    resumed.state.load(resumed.loop)
+    assert resumed.loop.step == 4
+    resumed.run(7)
+    assert_same(read_state(tmp_path / "cut"), read_state(tmp_path / "whole"))
+
+
+def test_loading_gives_back_what_was_saved(tmp_path: Path) -> None:
+    ToyRun(tmp_path).run(3)
+    saved = read_state(tmp_path)
+    again = ToyRun(tmp_path / "again", seed=5)
+    again.state = ToyRun(tmp_path, seed=5).state  # reads there
+    other = ToyRun(tmp_path, seed=7)
+    other.state.load(other.loop)
+    other.state.save(other.loop)
+    assert_same(read_state(tmp_path), saved)
+    assert saved["optimizer"]["state"].keys() == {n for n, _ in ToyLearner().named_parameters()}
+
+
+def last_start(folder: Path) -> int:
+    """When a process took the folder last, in nanoseconds."""
+    run = folder / "run.json"
+    return run.stat().st_mtime_ns if run.exists() else 0
+
+
+def kill_in_the_middle(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Start a run, and kill all its processes at a random moment once it is under way."""
+    before = last_start(folder)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    while last_start(folder) == before:
+        assert process.poll() is None, "the run ended before it began"
+        time.sleep(0.02)
+    time.sleep(random.uniform(0.0, 2.0))
+    assert process.poll() is None, "the run came to its end before it was killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "processes", "kills"), [("ddp", 1, 3), ("ddp", 2, 2), ("fsdp", 2, 1)]
+)
+def test_kill_9_at_random_moments(tmp_path: Path, kind: str, processes: int, kills: int) -> None:
+    """Most of the time passes inside of saves, where a kill hurts most."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command += [str(Path(__file__).parent / "toy_run.py"), "--steps", "20", "--kind", kind]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    for _ in range(kills):
+        slowly = [*command, str(cut), "--pause", "0.1", "--slow-flush", "0.1"]
+        kill_in_the_middle(slowly, cut, environment)
+    for folder in (cut, whole):
+        subprocess.run([*command, str(folder)], env=environment, check=True, timeout=300)
+    assert read_state(cut)["loop"]["step"] == 20
+    assert_same(read_state(cut), read_state(whole))
+    assert not list(cut.glob(".*.tmp"))
+
+
+def test_the_file_serves_as_a_checkpoint(tmp_path: Path) -> None:
+    class Learner(nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            self.model = tiny_glip(seed=seed)
+            self.criterion = nn.Linear(2, 2)
+
+    learner = Learner(seed=1)
+    state_for(tmp_path, learner).save(Loop())
+    assert read_tensors(tmp_path / LAST).keys() == learner.model.state_dict().keys()
+    model = tiny_glip(seed=2)
+    assert load_weights(model, tmp_path / LAST).fits
+    assert_same(dict(model.state_dict()), dict(learner.model.state_dict()))
+
+
+def test_only_what_is_trained(tmp_path: Path) -> None:
+    learner = ToyLearner()
+    learner.model[0].requires_grad_(False)
+    state_for(tmp_path, learner, whole=False, base_hash="abc").save(Loop())
+    assert read_state(tmp_path)["model"].keys() == {"2.weight", "2.bias"}
+    again = ToyLearner()
+    again.model[0].requires_grad_(False)
+    base = again.model[0].weight.clone()
+    state_for(tmp_path, again, whole=False, base_hash="abc").load(Loop())
+    torch.testing.assert_close(again.model[2].weight, learner.model[2].weight, rtol=0, atol=0)
+    torch.testing.assert_close(again.model[0].weight, base, rtol=0, atol=0)
+    with pytest.raises(CheckpointError, match="base weights: 'abc' there, 'def' here"):
+        state_for(tmp_path, again, whole=False, base_hash="def").load(Loop())
+
+
+def test_another_learner_is_refused_by_name(tmp_path: Path) -> None:
+    ToyRun(tmp_path).run(2)
+    wide = ToyRun(tmp_path, width=9)
+    before = wide.module.model[0].weight.clone()
+    with pytest.raises(CheckpointError, match="state of another run") as caught:
+        wide.state.load(wide.loop)
+    assert "model.0.weight: (8, 4) float32 there, (9, 4) float32 here" in str(caught.value)
+    torch.testing.assert_close(wide.module.model[0].weight, before)
+
+    learner = ToyLearner()
+    learner.criterion = nn.Identity()
+    learner.model.append(nn.Linear(1, 1))
+    with pytest.raises(CheckpointError) as caught:
+        state_for(tmp_path, learner).load(Loop())
+    assert "weights that only this run has: model.3.bias, model.3.weight" in str(caught.value)
+    assert "weights that only the file has: criterion.bias, criterion.weight" in str(caught.value)
+    assert "running mean: True there, False here" in str(caught.value)
+
+
+def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+    learner = ToyLearner()
+    state_for(tmp_path, learner).save(Loop())
+    learner.criterion.requires_grad_(False)
+    with pytest.raises(CheckpointError, match=r"optimizer trains: criterion\.bias, criterion\.w"):
+        state_for(tmp_path, learner).load(Loop())
+
+
+def test_another_kind_of_optimizer_is_refused(tmp_path: Path) -> None:
+    learner = ToyLearner()
+    state_for(tmp_path, learner).save(Loop())
+    optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    state = RunState(tmp_path, learner=learner, optimizer=optimizer, schedule=schedule, device=CPU)
+    with pytest.raises(CheckpointError, match="optimizer: 'AdamW' there, 'SGD' here"):
+        state.load(Loop())
+
+
+def test_other_surroundings_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("glipkit.engine.run_state.__version__", "0.0.1")
+        patch.setattr("glipkit.engine.run_state.world_size", lambda: 2)
+        ToyRun(tmp_path).run(2)
+    with caplog.at_level(logging.WARNING):
+        again = ToyRun(tmp_path)
+        again.state.load(again.loop)
+    assert "glipkit 0.0.1 then" in caplog.text
+    assert "processes 2 then, 1 now: the same training, but not the same bits" in caplog.text
