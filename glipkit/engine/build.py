@@ -14,10 +14,12 @@ from glipkit.engine.optimizer import Rates, make_optimizer, overview
 from glipkit.engine.schedule import Patience, Plan, Schedule, milestones
 from glipkit.engine.tuning import TuningPlan, prepare
 from glipkit.modeling.glip import GLIP
+from glipkit.runtime.distributed import world_size
 
 logger = logging.getLogger(__name__)
 
 _AMP = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # SOLVER.AMP_DTYPE
+_BFLOAT16_SINCE = (8, 0)  # compute capability
 
 
 def build_optimizer(cfg: CfgNode, learner: nn.Module) -> Optimizer:
@@ -60,6 +62,12 @@ def build_schedule(cfg: CfgNode, optimizer: Optimizer, steps_per_epoch: int) -> 
         min_rate=solver.MIN_LR,
         decay_ratio=solver.WEIGHT_DECAY_SCHEDULE_RATIO if solver.WEIGHT_DECAY_SCHEDULE else None,
     )
+    if 0 < steps <= plan.warmup_steps:
+        logger.warning(
+            "SOLVER.WARMUP_ITERS is %d, the run has %d steps: the learning rate is never reached",
+            plan.warmup_steps,
+            steps,
+        )
     patience = Patience(
         before_step=solver.STEP_PATIENCE if solver.USE_AUTOSTEP else None,
         before_end=(solver.AUTO_TERMINATE_PATIENCE if solver.AUTO_TERMINATE_PATIENCE > 0 else None),
@@ -73,8 +81,18 @@ def build_ema(cfg: CfgNode, learner: nn.Module) -> Ema | None:
 
 
 def build_loop_settings(cfg: CfgNode, device: torch.device, steps_per_epoch: int) -> LoopSettings:
-    """How long the loop runs, when it looks up, and how it computes."""
+    """How long the loop runs, when it looks up, and how it computes.
+
+    Raises:
+        ValueError: a process's share of a batch cannot be split into ACCUMULATION pieces.
+    """
     solver, clip = cfg.SOLVER, cfg.SOLVER.CLIP_GRADIENTS
+    if solver.IMS_PER_BATCH % (world_size() * solver.ACCUMULATION):
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} cannot be split evenly among "
+            f"{world_size()} processes with SOLVER.ACCUMULATION {solver.ACCUMULATION} pieces each; "
+            f"choose a multiple of {world_size() * solver.ACCUMULATION}"
+        )
     every = solver.CHECKPOINT_PERIOD
     if solver.CHECKPOINT_PER_EPOCH > 0:
         every = max(math.floor(steps_per_epoch / solver.CHECKPOINT_PER_EPOCH), 1)
@@ -98,6 +116,11 @@ def _autocast_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
     if cfg.SOLVER.AMP_DTYPE:
         return _AMP[cfg.SOLVER.AMP_DTYPE]
     if device.type == "cuda":
+        if torch.cuda.get_device_capability(device) < _BFLOAT16_SINCE:
+            logger.warning(
+                "SOLVER.USE_AMP: this GPU has no bfloat16 of its own, which makes it slow; "
+                "SOLVER.AMP_DTYPE float16 suits it"
+            )
         return torch.bfloat16
     logger.info(
         "SOLVER.USE_AMP: on the CPU half precision is slower on most machines, so float32 is used; "

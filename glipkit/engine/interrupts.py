@@ -3,19 +3,23 @@
 import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 logger = logging.getLogger(__name__)
 
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM only sets `asked`; the second one interrupts.
+    """While entered, the first SIGINT or SIGTERM only sets `asked`.
 
-    Outside the main thread signals cannot be caught; there it does nothing.
+    The second one ends the process without a word and at once, even where it waits for another one
+    that is gone. Outside the main thread signals cannot be caught; there nothing is done.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._is_saved = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -28,8 +32,20 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Inside, nothing is lost by stopping: the first signal raises KeyboardInterrupt."""
+        self._is_saved = True
+        try:
+            yield
+        finally:
+            self._is_saved = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
         self.asked = True
+        if self._is_saved:
+            logger.warning("stopped; the run was saved before, and the same command goes on")
+            raise KeyboardInterrupt
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)
         logger.warning("stopping after this step; once more stops at once, without saving")

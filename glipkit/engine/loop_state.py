@@ -33,7 +33,7 @@ class LoopState:
     skipped: int = 0  # steps without a finite loss or gradient, all in all
     skipped_in_row: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)  # of float16
-    ended_early: bool = False  # validation stood still for too long
+    awaits_evaluation: bool = False  # it was saved before its evaluation, which is still to come
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""

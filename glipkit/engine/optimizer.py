@@ -80,19 +80,18 @@ def make_optimizer(
 
 
 def published_parameters(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """What is trained, by published names; the heads of losses count as parts of `rpn.head`."""
-    trained = []
-    for name, parameter in learner.named_parameters():
-        if parameter.requires_grad:
-            trained.append((name.removeprefix("module."), parameter))
-    inside = [name.removeprefix(_MODEL) for name, _ in trained if name.startswith(_MODEL)]
-    theirs = published_names(inside)
+    """What is trained, by published names; the heads of losses count as parts of `rpn.head`.
+
+    Args:
+        learner: wrapped or not.
+    """
+    named = {name.removeprefix("module."): p for name, p in learner.named_parameters()}
+    ours = {name: name.removeprefix(_MODEL) for name in named if name.startswith(_MODEL)}
+    theirs = published_names(ours.values())  # of all: the tower is numbered by what is in it
     return [
-        (
-            theirs[name.removeprefix(_MODEL)] if name.startswith(_MODEL) else f"rpn.head.{name}",
-            parameter,
-        )
-        for name, parameter in trained
+        (theirs[ours[name]] if name in ours else f"rpn.head.{name}", parameter)
+        for name, parameter in named.items()
+        if parameter.requires_grad
     ]
 
 

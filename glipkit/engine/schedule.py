@@ -63,18 +63,24 @@ class Patience:
 class Schedule:
     """Sets the rates of an optimizer before each step.
 
-    With `Patience.before_step` the rate falls by gamma when validation stands still, never below
-    MIN_LR, and milestones are not looked at; the warm-up stays. Where the run stands follows from
-    the step, except for what validation decided: that is the state.
+    What wins: with `Patience.before_step` (USE_AUTOSTEP) the rate falls by gamma when validation
+    stands still, never below MIN_LR, and neither the cosine nor milestones are looked at; else the
+    cosine goes before the milestones. The warm-up always stays, and weight decay falls by the
+    milestones alone. All of it follows from the step, except for what validation decided: that is
+    the state.
 
     Args:
-        optimizer: made by `make_optimizer`.
+        optimizer: made by `make_optimizer`. What its groups begin with is noted here, so a run that
+            goes on with another BASE_LR has it although the optimizer's saved state is loaded.
         plan: what is decided before the run.
         patience: what validation decides.
     """
 
     def __init__(self, optimizer: Optimizer, plan: Plan, patience: Patience = Patience()) -> None:
         self._optimizer = optimizer
+        self._bases = [
+            (group["base_lr"], group["base_weight_decay"]) for group in optimizer.param_groups
+        ]
         self.plan = plan
         self.patience = patience
         self._falls = 0  # automatic steps so far
@@ -87,10 +93,11 @@ class Schedule:
         Returns:
             The largest learning rate of all groups.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.rate(step, group["base_lr"])
-            group["weight_decay"] = group["base_weight_decay"] * self.plan.decay_factor(step)
-        return max(group["lr"] for group in self._optimizer.param_groups)
+        groups = self._optimizer.param_groups
+        for group, (rate, decay) in zip(groups, self._bases, strict=True):
+            group["lr"] = self.rate(step, rate)
+            group["weight_decay"] = decay * self.plan.decay_factor(step)
+        return max(group["lr"] for group in groups)
 
     def rate(self, step: int, base: float) -> float:
         """The learning rate at a step of a group that began with `base`."""
@@ -146,4 +153,4 @@ class Schedule:
 
 def milestones(steps: Sequence[float], total_steps: int) -> tuple[int, ...]:
     """SOLVER.STEPS as steps: shares of the run are below 1, everything else is a step."""
-    return tuple(int(each * total_steps) if each < 1 else int(each) for each in steps)
+    return tuple(round(each * total_steps) if each < 1 else int(each) for each in steps)

@@ -1,6 +1,7 @@
 """The training loop, on one page, in the order things happen."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from glipkit.engine.loop_state import LoopSettings, LoopState, Outcome
 from glipkit.engine.meter import Meter
 from glipkit.engine.schedule import Schedule
 from glipkit.engine.step import Stepper, StepReport
-from glipkit.runtime.distributed import broadcast_object, gather_objects
+from glipkit.runtime.distributed import any_rank, broadcast_object, gather_objects
 from glipkit.runtime.seeding import random_state, restore_random_state
 
 logger = logging.getLogger(__name__)
@@ -71,8 +72,10 @@ def train(
         device: where this rank computes.
         recorder: keeps the numbers.
         set_modes: puts what learns into training mode and what is frozen into evaluation mode.
-        save: writes everything needed to go on.
-        evaluate: step -> figures of the weights as they are then, "AP" among them.
+        save: writes everything needed to go on. Called before an evaluation, which a run that is
+            stopped meanwhile makes again.
+        evaluate: step -> figures of the weights as they are then, "AP" among them; those of rank 0
+            count.
         keep_best: keeps the weights as they are then, which are the best so far.
         ema: the running mean of the weights.
 
@@ -90,45 +93,50 @@ def train(
     )
     if state.scaler:
         stepper.scaler.load_state_dict(state.scaler)
+    mean = ema if settings.judges_mean else None
     meter = Meter(settings.log_every, device)
     batches = loader.batches(state.step)
     set_modes()
     with Interrupts() as interrupts:
-        while state.step < settings.total_steps and not state.ended_early:
+        while True:
+            if state.awaits_evaluation and evaluate is not None:
+                with mean.applied() if mean is not None else nullcontext(), interrupts.saved():
+                    better = _judge(state, evaluate, keep_best, recorder, device)
+                schedule.judged(better=better)
+                set_modes()
+            state.awaits_evaluation = False
+            if state.step >= settings.total_steps or schedule.is_exhausted:
+                break
+
             started = time.perf_counter()
             batch = next(batches).to(device)
             fetched = time.perf_counter()
 
             rate = schedule.apply(state.step)
             report = stepper(batch, stop=interrupts.asked)
+            state.step += 1
             if report.broken:
-                _count_broken(report, batch, state, settings.max_skipped)
+                _count_broken(report, state, settings.max_skipped)
             elif not report.overflow:
                 state.skipped_in_row = 0
                 if ema is not None:
                     ema.update()
-            state.step += 1
-
-            meter.add(report, len(batch), rate, fetched - started, time.perf_counter() - started)
-            recorder.advance(state.step, meter.num_images, meter.postfix())
-            if state.step % settings.log_every == 0 or state.step == settings.total_steps:
-                recorder.log(state.step, meter.flush() | {"skipped_steps": state.skipped})
 
             last = state.step == settings.total_steps
+            meter.add(report, len(batch), rate, fetched - started, time.perf_counter() - started)
+            recorder.advance(state.step, meter.num_images, meter.postfix())
+            if last or report.stop or state.step % settings.log_every == 0:
+                recorder.log(state.step, meter.flush() | _figures(state, stepper))
+
             due = last or state.step % settings.save_every == 0
-            if due and settings.evaluates and evaluate is not None:
-                with ema.applied() if ema is not None and settings.judges_mean else nullcontext():
-                    better = _judge(state, evaluate, keep_best, recorder, device)
-                schedule.judged(better=better)
-                state.ended_early = schedule.is_exhausted
-                set_modes()
-            if due or report.stop:
+            if due or report.stop:  # before an evaluation, which can then fail without a loss
+                state.awaits_evaluation = due and settings.evaluates and evaluate is not None
                 state.scaler = stepper.scaler.state_dict()
                 save(state)
-            if report.stop:
+            if report.stop or (due and any_rank(interrupts.asked)):
                 logger.warning("stopped and saved at step %d; the same command goes on", state.step)
                 raise KeyboardInterrupt
-    reason = "validation stood still" if state.ended_early else "done"
+    reason = "done" if state.step >= settings.total_steps else "validation stood still"
     return Outcome(reason, state.step, state.best_ap, state.best_step, state.skipped)
 
 
@@ -141,9 +149,9 @@ def _judge(
 ) -> bool:
     """Whether the weights are the best so far. Leaves no trace: the run goes on with its chance."""
     chance = random_state(device)
-    metrics = evaluate(state.step)
+    metrics = broadcast_object(evaluate(state.step))  # what follows is the same on all ranks
     ap = metrics.get("AP")
-    if ap is None or ap != ap:
+    if ap is None or math.isnan(ap):
         logger.warning("step %d: the evaluation gave no AP; it counts as 0", state.step)
         ap = 0.0
     better = state.best_ap is None or ap > state.best_ap
@@ -156,17 +164,23 @@ def _judge(
     return better
 
 
-def _count_broken(report: StepReport, batch: TrainBatch, state: LoopState, limit: int) -> None:
+def _figures(state: LoopState, stepper: Stepper) -> dict[str, float]:
+    """What is logged beside the means."""
+    scale = stepper.loss_scale
+    return {"skipped_steps": state.skipped} | ({} if scale is None else {"loss_scale": scale})
+
+
+def _count_broken(report: StepReport, state: LoopState, limit: int) -> None:
     """Say which step was skipped and why; give up after too many in a row, on all ranks alike."""
     state.skipped += 1
     state.skipped_in_row += 1
-    shares = broadcast_object(gather_objects(batch.image_ids))
+    shares = broadcast_object(gather_objects(report.suspects))
     ids = ", ".join(str(image_id) for share in shares for image_id in share)
     what = f"step {state.step}: the {report.broken} was not finite (pictures {ids})"
     if state.skipped_in_row >= limit:
         raise ValueError(
-            f"{what}; so it was for {limit} steps in a row, so the run stops (the last checkpoint "
-            "stands). Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, train without "
+            f"{what}. So it was for {limit} steps in a row, and the run stops; what was saved "
+            "before stands. Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, train without "
             "SOLVER.USE_AMP, or look at these pictures and their boxes"
         )
     logger.warning("%s; skipped, %d in a row", what, state.skipped_in_row)
