@@ -17,6 +17,7 @@ from glipkit.runtime import distributed, logs
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells report after Ctrl-C
 _END_OF_TASKS = "--end-of-task-files"
+_TASK_FLAGS = ("--task_config", "--ft-tasks")  # the latter in GLIP's commands for fine-tuning
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +34,7 @@ def base_parser(description: str, example: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--config-file", required=True, help="YAML file of the model")
     parser.add_argument(
-        "--task_config",
+        *_TASK_FLAGS,
         nargs="+",
         default=[],
         metavar="FILE",
@@ -59,18 +60,38 @@ def base_parser(description: str, example: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that the tools which train share."""
+    parser.add_argument("--skip-test", action="store_true", help="do not judge the final weights")
+    parser.add_argument("--override_output_dir", metavar="FOLDER", help="before OUTPUT_DIR")
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="go on with a run in OUTPUT_DIR although it was made with other settings",
+    )
+    parser.add_argument(
+        "--use-tensorboard", action="store_true", help="write curves for TensorBoard too"
+    )
+
+
+def output_override(args: argparse.Namespace) -> list[str]:
+    """KEY VALUE of `--override_output_dir`."""
+    return ["OUTPUT_DIR", args.override_output_dir] if args.override_output_dir else []
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, and keep `--task_config` from swallowing the overrides that follow it.
+    """Parse, and keep `--task_config` or `--ft-tasks` from swallowing the overrides that follow it.
 
     In `--task_config a.yaml b.yaml TEST.IMS_PER_BATCH 1` the last two words are an override. The
     first word after the flag, and what has a slash, is a file, if only a missing one.
     """
     words = []
-    files: int | None = None  # seen since --task_config; None elsewhere
+    files: int | None = None  # seen since the flag; None elsewhere
     for word in sys.argv[1:] if argv is None else argv:
         if word.startswith("--"):
             # argparse takes abbreviations: --task, say
-            files = 0 if len(word) > 2 and "--task_config".startswith(word) else None
+            names_tasks = any(flag.startswith(word) for flag in _TASK_FLAGS)
+            files = 0 if len(word) > 2 and names_tasks else None
         elif files is not None:
             if files and not (word.endswith((".yaml", ".yml", ",")) or "/" in word):
                 words.append(_END_OF_TASKS)

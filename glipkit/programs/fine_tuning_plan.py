@@ -46,6 +46,18 @@ class Recipe:
         ]
 
 
+def parse_seeds(text: str) -> list[int]:
+    """Read "3,30,300"; empty text is no seed.
+
+    Raises:
+        ValueError: something in it is no number from 0.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if any(not word.isdecimal() for word in words):
+        raise ValueError(f"--seeds takes numbers from 0 with commas between, got {text!r}")
+    return [int(word) for word in words]
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
     """One training: a task, a recipe (None: as the files say), a seed (None: as they say)."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glipkit.programs.fine_tuning_plan import Recipe, plan_runs
+from glipkit.programs.fine_tuning_plan import Recipe, parse_seeds, plan_runs
 
 
 def test_recipes_read_as_published() -> None:
@@ -45,3 +45,10 @@ def test_what_is_given_twice_is_refused() -> None:
         plan_runs(tasks, [], [3, 3])
     with pytest.raises(ValueError, match="recipe is given twice"):
         plan_runs(tasks, [Recipe(3, 1, 1), Recipe(3, 2, 1)], [])
+
+
+def test_seeds_are_numbers() -> None:
+    assert parse_seeds("3, 30,300") == [3, 30, 300]
+    assert parse_seeds("") == []
+    with pytest.raises(ValueError, match="numbers from 0 with commas"):
+        parse_seeds("3;30")

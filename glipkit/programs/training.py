@@ -1,0 +1,293 @@
+"""One training run put together from its configuration: data, model, loop, judgement, files."""
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from glipkit.config.load import to_yaml
+from glipkit.data.build import build_test_sets
+from glipkit.data.test_set import TestSet
+from glipkit.data.training.build import build_train_loader
+from glipkit.engine.build import (
+    build_ema,
+    build_loop_settings,
+    build_optimizer,
+    build_schedule,
+    build_tuning_plan,
+)
+from glipkit.engine.checkpoint import save_weights, weights_hash
+from glipkit.engine.loop_state import LoopState
+from glipkit.engine.parallel import copy_whole, is_sharded, wrap
+from glipkit.engine.pretrained import StartReport, start_weights
+from glipkit.engine.recorder import Recorder
+from glipkit.engine.run_folder import RunFolder
+from glipkit.engine.run_state import RunState
+from glipkit.engine.train_loop import train
+from glipkit.engine.tuned import save_tuned
+from glipkit.engine.tuning import TuningPlan
+from glipkit.modeling.build import build_learner, build_model
+from glipkit.modeling.glip import GLIP
+from glipkit.programs.evaluation import judge, load_tokenizer
+from glipkit.runtime.distributed import barrier, from_main, is_main, rank, world_size
+from glipkit.runtime.files import write_atomically
+from glipkit.runtime.seeding import seed_rank
+
+logger = logging.getLogger(__name__)
+
+TRAINED = "trained.json"
+BASE = "base.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run left behind."""
+
+    steps: int
+    reason: str  # why it ended
+    best_step: int | None  # None: nothing was evaluated
+    best_ap: float | None
+    skipped_steps: int
+    is_partial: bool  # what is saved goes on top of the base weights
+    base: str  # the weights that training started from
+    trained_parameters: int
+    saved: dict[str, int]  # file name -> bytes
+    digest: str  # `weights_hash` of the final weights
+
+    def file(self, which: str) -> str:
+        """The name of the file with the "best" or "final" weights."""
+        return weights_file(which, self.is_partial)
+
+
+def weights_file(which: str, is_partial: bool) -> str:
+    """Where "best", "final" or "final_ema" weights are saved."""
+    return f"{'tuned' if is_partial else 'model'}_{which}.safetensors"
+
+
+def train_model(
+    cfg: CfgNode,
+    *,
+    folder: Path,
+    weight: str,
+    device: torch.device,
+    partial: bool = False,
+    allow_changes: bool = False,
+    tensorboard: bool = False,
+) -> Trained:
+    """Train as a configuration says; the same call goes on with an interrupted run.
+
+    Leaves in `folder`: config.yaml, run.json, metrics.jsonl, last.pt (all that is needed to go on),
+    the best weights on the validation data and the final ones, trained.json.
+
+    Args:
+        cfg: loaded with `training=True`.
+        folder: of this run alone.
+        weight: what to start from; see `start_weights`. Empty: random weights.
+        device: of this rank.
+        partial: load what fits of `weight`.
+        allow_changes: go on with a run that was made with other settings.
+        tensorboard: write curves for TensorBoard too.
+
+    Raises:
+        ValueError, FileNotFoundError: something in the configuration, the data or the folder is
+            not usable; says what.
+        KeyboardInterrupt: the run was stopped; it is saved.
+    """
+    settings = {**cfg, "--weight": weight, "--partial-weight": partial}
+    with RunFolder.open(folder, settings, allow_changes=allow_changes) as run:
+        if run.status == "finished":
+            logger.info("%s holds a finished run of this very command: nothing to do", folder)
+            return _read(folder)
+        if is_main():
+            write_atomically(folder / "config.yaml", to_yaml(cfg))
+        parts = _Run(cfg, folder, weight, device, partial=partial, tensorboard=tensorboard)
+        trained = parts.run(resumes=run.status == "resumes")
+        from_main(lambda: _write(folder, trained))
+        run.finish()
+    return trained
+
+
+def start_model(cfg: CfgNode, weight: str, *, partial: bool = False) -> tuple[GLIP, StartReport]:
+    """The model that training starts from; what no file gives is drawn from SOLVER.SEED."""
+    torch.manual_seed(cfg.SOLVER.SEED)  # the same on all ranks
+    model = build_model(cfg)
+    name = cfg.MODEL.LANGUAGE_BACKBONE.MODEL_TYPE
+    return model, start_weights(model, weight, text_encoder=name, strict=not partial)
+
+
+class _Run:
+    """The parts of one run, made in the order in which their mistakes are cheapest to find."""
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        folder: Path,
+        weight: str,
+        device: torch.device,
+        *,
+        partial: bool,
+        tensorboard: bool,
+    ) -> None:
+        self.cfg, self.folder, self.device = cfg, folder, device
+        self.tensorboard = tensorboard
+        tokenizer = load_tokenizer(cfg)
+        self.loader = build_train_loader(
+            *(cfg, tokenizer),
+            rank=rank(),
+            world_size=world_size(),
+            pin_memory=device.type == "cuda",
+        )
+        self.test_sets: list[TestSet] = []
+        if cfg.TEST.DURING_TRAINING:
+            self.test_sets = build_test_sets(cfg, tokenizer)
+        model, start = start_model(cfg, weight, partial=partial)
+        self.base_hash = weights_hash(model)
+        self.learner = build_learner(cfg, model).to(device)
+        self.plan: TuningPlan = build_tuning_plan(cfg, model, self.learner.criterion)
+        logger.info("what is trained:\n%s", self.plan.report())
+        self.base = str(start.path or "")
+        if self.plan.is_partial and (partial or start.kind != "glip"):
+            # No file holds these weights, and what is saved is of no use without them.
+            self.base = str(folder / BASE)
+            if is_main():
+                save_weights(model, folder / BASE)
+            barrier()
+
+    def run(self, *, resumes: bool) -> Trained:
+        """Train to the end."""
+        cfg, steps_per_epoch = self.cfg, self.loader.steps_per_epoch
+        wrapped = wrap(
+            self.learner,
+            cfg.SOLVER.PARALLEL,
+            device=self.device,
+            find_unused_parameters=cfg.SOLVER.FIND_UNUSED_PARAMETERS,
+        )
+        optimizer = build_optimizer(cfg, self.learner)
+        schedule = build_schedule(cfg, optimizer, steps_per_epoch)
+        ema = build_ema(cfg, self.learner)
+        settings = build_loop_settings(cfg, self.device, steps_per_epoch)
+        state = LoopState()
+        files = RunState(
+            self.folder,
+            learner=wrapped,
+            optimizer=optimizer,
+            schedule=schedule,
+            ema=ema,
+            device=self.device,
+            whole=not self.plan.is_partial,
+            base_hash=self.base_hash,
+        )
+        seed_rank(cfg.SOLVER.SEED)
+        if resumes:
+            files.load(state)
+            logger.info("going on from step %d of %d", state.step, settings.total_steps)
+        with closing(self._recorder(settings.total_steps, state.step)) as recorder:
+            outcome = train(
+                *(wrapped, self.loader, optimizer, schedule),
+                settings=settings,
+                state=state,
+                device=self.device,
+                recorder=recorder,
+                set_modes=lambda: self.plan.train(wrapped),
+                save=files.save,
+                evaluate=self._evaluate if self.test_sets else None,
+                keep_best=lambda step: self._keep("best", step),
+                ema=ema,
+            )
+        self._keep("final", outcome.steps)
+        if ema is not None:
+            with ema.applied():
+                self._keep("final_ema", outcome.steps)
+        return Trained(
+            steps=outcome.steps,
+            reason=outcome.reason,
+            best_step=outcome.best_step,
+            best_ap=outcome.best_ap,
+            skipped_steps=outcome.skipped,
+            is_partial=self.plan.is_partial,
+            base=self.base,
+            trained_parameters=sum(p.numel() for p in self.learner.parameters() if p.requires_grad),
+            saved={
+                name: (self.folder / name).stat().st_size
+                for which in ("best", "final", "final_ema")
+                if (self.folder / (name := weights_file(which, self.plan.is_partial))).is_file()
+            },
+            digest=weights_hash(self._plain()),
+        )
+
+    def _recorder(self, total_steps: int, first_step: int) -> Recorder:
+        curves = self.cfg.TENSORBOARD_EXP
+        if curves in ("", "OUTPUT"):  # the published default, which names no folder of a run's own
+            curves = self.folder / "tensorboard"
+        return Recorder(
+            self.folder,
+            total_steps=total_steps,
+            first_step=first_step,
+            tensorboard_dir=Path(curves) if self.tensorboard else None,
+            label=self.folder.name,
+        )
+
+    def _evaluate(self, step: int) -> Mapping[str, float | None]:
+        """Figures of the weights as they are now: their means over the test sets."""
+        model = self._plain().eval()
+        digest = weights_hash(model)
+        found = []
+        for test_set in self.test_sets:
+            results = judge(
+                *(self.cfg, model, test_set),
+                folder=self.folder / "validation" / test_set.name,
+                digest=digest,
+                device=self.device,
+            )
+            logger.info("step %d, %s: %s", step, test_set.name, _figures(results.metrics))
+            found.append(results.metrics)
+        return {name: _mean([metrics.get(name) for metrics in found]) for name in found[0]}
+
+    def _keep(self, which: str, step: int) -> None:
+        model = self._plain()
+        path = self.folder / weights_file(which, self.plan.is_partial)
+        if is_main():
+            if self.plan.is_partial:
+                save_tuned(
+                    *(model, path, self.plan.trained),
+                    base_path=self.base,
+                    base_hash=self.base_hash,
+                    mode=self.plan.mode or "frozen parts",
+                    extra={"step": str(step)},
+                )
+            else:
+                save_weights(model, path)
+        barrier()
+
+    def _plain(self) -> GLIP:
+        """The model with whole weights, to be asked part by part."""
+        model: nn.Module = self.learner.model
+        if not is_sharded(self.learner):
+            return model
+        whole = build_model(self.cfg).to(self.device)
+        copy_whole(model, whole)
+        return whole
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _figures(metrics: Mapping[str, float | None]) -> str:
+    shown = {name: metrics.get(name) for name in ("AP", "AP50", "AP75")}
+    return ", ".join(f"{k} {'n/a' if v is None else f'{v:.4f}'}" for k, v in shown.items())
+
+
+def _write(folder: Path, trained: Trained) -> None:
+    write_atomically(folder / TRAINED, json.dumps(asdict(trained), indent=2) + "\n")
+
+
+def _read(folder: Path) -> Trained:
+    return Trained(**json.loads((folder / TRAINED).read_text()))
