@@ -46,3 +46,22 @@ def byte_progress(total: int, label: str, *, hidden: bool = False) -> tqdm:
         mininterval=0.2 if sys.stderr.isatty() else 30.0,
         dynamic_ncols=True,
     )
+
+
+def step_progress(total: int, first: int, label: str) -> tqdm:
+    """A bar over the steps of a run with the time left, silent on ranks other than 0.
+
+    Args:
+        total: steps of the whole run.
+        first: steps done when this process began.
+        label: what stands before the bar.
+    """
+    return tqdm(
+        total=total,
+        initial=first,
+        desc=label,
+        unit=" steps",
+        disable=not is_main(),
+        mininterval=0.2 if sys.stderr.isatty() else 30.0,
+        dynamic_ncols=True,
+    )
