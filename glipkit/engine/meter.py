@@ -33,7 +33,7 @@ class Meter:
         Args:
             report: of the step.
             images: in this rank's batch.
-            rate: the largest learning rate.
+            rate: the learning rate, of the first group.
             data: seconds spent waiting for the batch.
             seconds: of the whole step.
         """

@@ -91,13 +91,13 @@ class Schedule:
         """Set the rates for a step.
 
         Returns:
-            The largest learning rate of all groups.
+            The learning rate of the first group: of the first weights that are trained.
         """
         groups = self._optimizer.param_groups
         for group, (rate, decay) in zip(groups, self._bases, strict=True):
             group["lr"] = self.rate(step, rate)
             group["weight_decay"] = decay * self.plan.decay_factor(step)
-        return max(group["lr"] for group in groups)
+        return groups[0]["lr"]
 
     def rate(self, step: int, base: float) -> float:
         """The learning rate at a step of a group that began with `base`."""

@@ -1,6 +1,6 @@
 """One optimizer step over all processes and pieces of a batch, or the reason there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -69,12 +69,12 @@ class Stepper:
         # Only float16 needs it; disabled it hands everything through.
         self.scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype is torch.float16)
 
-    def __call__(self, batch: TrainBatch, *, stop: bool = False) -> StepReport:
+    def __call__(self, batch: TrainBatch, *, asked: Callable[[], bool] = bool) -> StepReport:
         """Learn from a batch.
 
         Args:
             batch: this rank's, on the device.
-            stop: this rank was asked to stop; handed on to all.
+            asked: whether this rank was asked to stop; its answer is handed on to all.
         """
         pieces = batch.split(self._pieces)
         assignments = [self._assign(piece) for piece in pieces]
@@ -88,7 +88,7 @@ class Stepper:
                         *(piece.images, piece.prompts, piece.targets),
                         *(assignment, normalisers, piece.hidden_words),
                     )
-                report = _looked_at(report, losses, piece, stop)
+                report = _looked_at(report, losses, piece, asked())
                 # All ranks give up here, so nobody waits for a gradient that never comes. Once a
                 # piece went backward the others have to as well: a wrapper may still hold its
                 # gradients, and only lets go of them with the last piece.
@@ -157,7 +157,7 @@ def _looked_at(
         losses={name: report.losses.get(name, 0.0) + value for name, value in means.items()},
         broken=report.broken or (f"loss {', '.join(broken)}" if broken else ""),
         suspects=report.suspects + suspects,
-        stop=stops > 0,
+        stop=report.stop or stops > 0,
     )
 
 

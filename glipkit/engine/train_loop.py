@@ -113,7 +113,7 @@ def train(
             fetched = time.perf_counter()
 
             rate = schedule.apply(state.step)
-            report = stepper(batch, stop=interrupts.asked)
+            report = stepper(batch, asked=lambda: interrupts.asked)
             state.step += 1
             if report.broken:
                 _count_broken(report, state, settings.max_skipped)

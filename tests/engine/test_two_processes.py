@@ -1,0 +1,105 @@
+"""Two processes decide alike, and learn what one learns from the batches of both."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+from toy_training import ToyRun
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parent / "toy_training.py"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+KINDS = ["ddp 1", "ddp 2", "fsdp 1", "fsdp 2"]  # and pieces
+
+pytestmark = pytest.mark.slow
+
+
+def run_two(scenario: str, folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+         str(SCRIPT), scenario, str(folder)],
+        env=ENVIRONMENT, timeout=300, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    folder = tmp_path_factory.mktemp("two")
+    process = run_two("everything", folder)
+    assert process.returncode == 0, process.stderr[-4000:]
+    return torch.load(folder / "results.pt")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_are_one_with_both_batches(kind: str, results: dict) -> None:
+    alone = ToyRun(ema=0.5, size=8, optimizer="SGD")
+    alone.go(5, clip_norm=0.5, log_every=1)
+    weights, mean, logged = results[kind]
+    expected_mean = alone.ema.state_dict()
+    for name, weight in alone.weights().items():
+        assert_close(weights[name], weight)
+        assert_close(mean[name], expected_mean[name].detach())
+    for step, values in alone.recorder.logged.items():
+        for name in ("loss/token", "loss/box", "grad_norm"):
+            assert logged[step][name] == pytest.approx(values[name], rel=1e-5)
+
+
+@pytest.mark.parametrize("piece", ["first", "second"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_skip_what_one_cannot_use(kind: str, piece: str, results: dict) -> None:
+    weights, skipped = results[f"{kind} broken {piece}"]
+    other = ToyRun(size=8)
+    batches = [next(other.loader.batches(step)) for step in (0, 1, 3, 4)]
+    other.loader.batches = lambda first_step: iter(batches)
+    other.go(4)
+    assert skipped == 1
+    for name, weight in other.weights().items():
+        assert_close(weights[name], weight)
+
+
+def test_both_stop_and_say_whose_pictures(results: dict) -> None:
+    step, messages = results["stopped"]
+    assert step == 5  # the third in a row that is not finite, if only on one of them at first
+    assert messages[0] == messages[1]
+    assert "(pictures 40, 41, 42, 43, 44, 45, 46, 47)" in messages[0]
+
+
+def test_rank_0_judges(results: dict) -> None:
+    assert results["best"] == [(0.0, 1, [1])] * 2
+
+
+def test_a_signal_to_one_stops_both(tmp_path: Path) -> None:
+    process = run_two("stopped", tmp_path)
+    steps = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert steps == {"stopped_0": "4", "stopped_1": "4"}, process.stderr[-4000:]
+
+
+STUBBORN = """
+import os, signal, sys, time
+from glipkit.engine.interrupts import Interrupts
+with Interrupts() as interrupts:
+    open(sys.argv[1], "w").close()
+    while not interrupts.asked:
+        time.sleep(0.01)
+    open(sys.argv[1] + "_asked", "w").close()
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_ends_at_once(number: str, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN, str(tmp_path / "ready")], env=ENVIRONMENT
+    )
+    for mark in ("ready", "ready_asked"):
+        while not (tmp_path / mark).exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(getattr(signal, number))
+    assert process.wait(timeout=60) == -getattr(signal, number)
