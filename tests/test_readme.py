@@ -3,7 +3,6 @@
 import importlib
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,8 @@ from glipkit.engine import launch
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = ("README.md", "DATASET.md", "CONTRIBUTING.md", "benchmarks/README.md", "csrc/README.md")
+
+TOOLS = ("tools/test_grounding_net.py", "tools/train_net.py", "tools/finetune.py")
 
 
 def commands() -> list[tuple[str, str]]:
@@ -44,14 +45,15 @@ def check_make(words: list[str]) -> None:
             assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
 
 
-def check_evaluation(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def check_tool(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
-    tool = importlib.import_module("test_grounding_net")
-    args = launch.parse(tool.make_parser(), words)
+    tool = importlib.import_module(Path(words[0]).stem)
+    args = launch.parse(tool.make_parser(), words[1:])
     files = expand_task_files(args.task_config)
     assert files
-    assert len(load_tasks(args.config_file, files, args.opts)) == len(files)
+    training = tool.__name__ != "test_grounding_net"
+    assert len(load_tasks(args.config_file, files, args.opts, training=training)) == len(files)
 
 
 @pytest.mark.parametrize(("page", "command"), commands(), ids=lambda text: text[:60])
@@ -59,8 +61,8 @@ def test_command_is_understood(page: str, command: str, monkeypatch: pytest.Monk
     words = strip_launcher(shlex.split(command))
     if words[0] == "make":
         check_make(words[1:])
-    elif words[0] == "python" and words[1] == "tools/test_grounding_net.py":
-        check_evaluation(words[2:], monkeypatch)
+    elif words[0] == "python" and words[1] in TOOLS:
+        check_tool(words[1:], monkeypatch)
     elif words[:2] == ["python", "-m"]:
         module = importlib.import_module(words[2])
         assert callable(module.main)
@@ -88,9 +90,7 @@ def test_readme_begins_with_the_two_commands() -> None:
     assert "make test" in head
 
 
-def test_tools_are_importable() -> None:
-    sys.path.insert(0, str(REPOSITORY / "tools"))
-    try:
-        assert callable(importlib.import_module("test_grounding_net").main)
-    finally:
-        sys.path.pop(0)
+@pytest.mark.parametrize("tool", TOOLS)
+def test_tools_are_importable(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
+    assert callable(importlib.import_module(Path(tool).stem).main)

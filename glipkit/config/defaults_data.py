@@ -43,13 +43,13 @@ DATASETS.ONE_HOT = False  # classes as positions instead of words; not built her
 # Detection data as prompts (training).
 DATASETS.DISABLE_SHUFFLE = False  # all classes in order of their ids, nothing drawn
 DATASETS.RANDOM_SAMPLE_NEG = -1  # absent classes in a prompt at most; -1: all
-DATASETS.CONTROL_PROB = ()  # probabilities of (one absent, none, all, present dropped)
+DATASETS.CONTROL_PROB = ()  # probabilities of (one absent, none, all, present dropped); (): all
 DATASETS.SPECIAL_SAFEGUARD_FOR_COCO_GROUNDING = False  # screen COCO-form prompts by length too
 DATASETS.DISABLE_CLIP_TO_IMAGE = False  # leave boxes that reach beyond the picture as they are
 DATASETS.USE_CROWD = False  # learn from boxes marked as crowd too
 
 # How much of what (training).
-DATASETS.FEW_SHOT = 0  # pictures per class; 0: all
+DATASETS.FEW_SHOT = 0  # boxes per class, at least, in the pictures that are drawn; 0: all
 DATASETS.SHUFFLE_SEED = 0  # which pictures few-shot draws
 DATASETS.FLIP_SAFE = True  # ours: never mirror a picture whose caption says left or right
 DATASETS.MAX_BOX = -1  # boxes of a picture at most; -1: all
