@@ -6,6 +6,11 @@ import sys
 from types import TracebackType
 
 
+# How long a worker outlives SIGTERM. torchrun, Slurm and Kubernetes send it to every process, and
+# kill what is left after 30 seconds unless told otherwise.
+GRACE_SECONDS = 60
+
+
 def usable_cpus() -> int:
     """CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
@@ -17,9 +22,11 @@ def leave_interrupts_to_main(worker: int) -> None:
     """For `worker_init_fn`: be silent when the reading process is stopped.
 
     Ctrl-C reaches every process of the terminal; only the one that answers it should speak. The
-    others notice at most that nobody takes their pictures any more.
+    others notice at most that nobody takes their pictures any more. So with SIGTERM: the reading
+    process still finishes its step and saves, in which the death of a worker would disturb it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS))
     sys.excepthook = _report_unless_left_alone
 
 

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -21,6 +22,24 @@ def test_a_worker_outlives_ctrl_c_and_says_nothing_of_a_reader_that_left() -> No
     assert "a real fault" in done.stderr
     assert "gone" not in done.stderr
     assert done.returncode == 0
+
+
+TERMINATED = """
+import os, signal, time
+from glipkit.data import workers
+workers.GRACE_SECONDS = 1
+workers.leave_interrupts_to_main(0)
+os.kill(os.getpid(), signal.SIGTERM)
+print("still here", flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_worker_outlives_sigterm_for_as_long_as_its_reader_needs() -> None:
+    """torchrun sends it to the whole group, and the reader still finishes its step and saves."""
+    done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True)
+    assert done.stdout == "still here\n"
+    assert done.returncode == -signal.SIGALRM
 
 
 def test_there_is_a_cpu() -> None:
