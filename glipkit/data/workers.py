@@ -5,7 +5,6 @@ import signal
 import sys
 from types import TracebackType
 
-
 # How long a worker outlives SIGTERM. torchrun, Slurm and Kubernetes send it to every process, and
 # kill what is left after 30 seconds unless told otherwise.
 GRACE_SECONDS = 60
