@@ -76,7 +76,7 @@ def steps(kind: str, dtype: torch.dtype, recompute: bool, *, pieces: int = 1) ->
     """Three steps; on rank 0: the losses of each, the gradients of the first, the last weights."""
     own = learner(dtype, recompute)
     module = wrap(own, kind, device=CPU)
-    optimizer = torch.optim.AdamW((p for p in own.parameters() if p.requires_grad), lr=1e-3)
+    optimizer = torch.optim.AdamW((p for p in own.parameters() if p.requires_grad), lr=1e-4)
     stepper = Stepper(module, optimizer, device=CPU, pieces=pieces, clip_norm=1.0)
     share = batch(dtype).split(distributed.world_size())[distributed.rank()]
     losses, norms, gradients = [], [], {}
