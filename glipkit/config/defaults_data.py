@@ -54,7 +54,6 @@ DATASETS.SHUFFLE_SEED = 0  # which pictures few-shot draws
 DATASETS.FLIP_SAFE = True  # ours: never mirror a picture whose caption says left or right
 DATASETS.MAX_BOX = -1  # boxes of a picture at most; -1: all
 DATASETS.GENERAL_COPY = -1  # times an epoch shows each training set that has no key below; -1: 1
-DATASETS.GENERAL_COPY_TEST = -1  # the same for evaluation sets; -1: 1
 DATASETS.COCO_COPY = 1  # times an epoch shows COCO
 DATASETS.LVIS_COPY = 1  # times an epoch shows LVIS
 DATASETS.FLICKR_COPY = 1  # times an epoch shows Flickr30K

@@ -271,6 +271,8 @@ LEGACY: dict[str, object] = {
     "SOLVER.DISABLE_OUTPUT_DISTRIBUTED": False,
     "SOLVER.PROMPT_PROBING_LEVEL": -1.0,
     "SOLVER.DATASET_LENGTH": -1,
+    # A picture is judged once, however often it is shown in training.
+    "DATASETS.GENERAL_COPY_TEST": -1,
     # Of detectors with a fixed list of classes.
     "TEST.EXPECTED_RESULTS": (),
     "TEST.EXPECTED_RESULTS_SIGMA_TOL": 4,
