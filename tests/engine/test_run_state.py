@@ -1,5 +1,6 @@
 """A run that was killed ends with the bits of one that was not."""
 
+import json
 import logging
 import os
 import random
@@ -13,9 +14,12 @@ import pytest
 import torch
 from tiny import tiny_glip
 from torch import nn
-from toy_run import Loop, ToyLearner, ToyRun
+from toy_run import SavedRun
+from toy_training import ToyLearner
 
 from glipkit.engine.checkpoint import load_weights
+from glipkit.engine.loop_state import LoopState
+from glipkit.engine.recorder import METRICS
 from glipkit.engine.run_state import RunState
 from glipkit.engine.state_file import LAST, read_state
 from glipkit.engine.tensor_files import CheckpointError, read_tensors
@@ -51,25 +55,29 @@ def state_for(tmp_path: Path, learner: nn.Module, **options: object) -> RunState
 
 
 def test_a_resumed_run_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    ToyRun(tmp_path / "whole").run(7)
-    ToyRun(tmp_path / "cut").run(4)
-    resumed = ToyRun(tmp_path / "cut", seed=99)  # nothing of a fresh start may shine through
-    resumed.state.load(resumed.loop)
-    assert resumed.loop.step == 4
-    resumed.run(7)
+    SavedRun(tmp_path / "whole").to_the_end(9)
+    SavedRun(tmp_path / "cut").to_the_end(4)
+    resumed = SavedRun(tmp_path / "cut", other=1).to_the_end(9, resumes=True)
+    assert resumed.state.step == 9
     assert_same(read_state(tmp_path / "cut"), read_state(tmp_path / "whole"))
+    assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
 
 
 def test_loading_gives_back_what_was_saved(tmp_path: Path) -> None:
-    ToyRun(tmp_path).run(3)
+    run = SavedRun(tmp_path).to_the_end(3)
     saved = read_state(tmp_path)
-    again = ToyRun(tmp_path / "again", seed=5)
-    again.state = ToyRun(tmp_path, seed=5).state  # reads there
-    other = ToyRun(tmp_path, seed=7)
-    other.state.load(other.loop)
-    other.state.save(other.loop)
+    assert saved["optimizer"]["state"].keys() == {n for n, _ in run.learner.named_parameters()}
+    again = SavedRun(tmp_path, other=1)
+    again.files.load(again.state)
+    again.files.save(again.state)
     assert_same(read_state(tmp_path), saved)
-    assert saved["optimizer"]["state"].keys() == {n for n, _ in ToyLearner().named_parameters()}
+
+
+def numbers(folder: Path) -> list[dict[str, object]]:
+    """What stands in metrics.jsonl and does not depend on the clock."""
+    lines = map(json.loads, (folder / METRICS).read_text().splitlines())
+    clock = ("time/", "images_per_second", "memory")
+    return [{k: v for k, v in line.items() if not k.startswith(clock)} for line in lines]
 
 
 def last_start(folder: Path) -> int:
@@ -96,20 +104,20 @@ def kill_in_the_middle(command: list[str], folder: Path, environment: dict[str, 
     ("kind", "processes", "kills"), [("ddp", 1, 3), ("ddp", 2, 2), ("fsdp", 2, 1)]
 )
 def test_kill_9_at_random_moments(tmp_path: Path, kind: str, processes: int, kills: int) -> None:
-    """Most of the time passes inside of saves, where a kill hurts most."""
+    """Most of the time passes inside of saves and evaluations, where a kill hurts most."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command += [str(Path(__file__).parent / "toy_run.py"), "--steps", "20", "--kind", kind]
+    command += [str(Path(__file__).parent / "toy_run.py"), "--kind", kind]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     for _ in range(kills):
-        slowly = [*command, str(cut), "--pause", "0.1", "--slow-flush", "0.1"]
-        kill_in_the_middle(slowly, cut, environment)
+        kill_in_the_middle([*command, str(cut), "--slowly", "0.05"], cut, environment)
     for folder in (cut, whole):
         subprocess.run([*command, str(folder)], env=environment, check=True, timeout=300)
-    assert read_state(cut)["loop"]["step"] == 20
+    assert read_state(cut)["loop"]["step"] == 40
     assert_same(read_state(cut), read_state(whole))
+    assert numbers(cut) == numbers(whole)
     assert not list(cut.glob(".*.tmp"))
 
 
@@ -121,7 +129,7 @@ def test_the_file_serves_as_a_checkpoint(tmp_path: Path) -> None:
             self.criterion = nn.Linear(2, 2)
 
     learner = Learner(seed=1)
-    state_for(tmp_path, learner).save(Loop())
+    state_for(tmp_path, learner).save(LoopState())
     assert read_tensors(tmp_path / LAST).keys() == learner.model.state_dict().keys()
     model = tiny_glip(seed=2)
     assert load_weights(model, tmp_path / LAST).fits
@@ -131,53 +139,50 @@ def test_the_file_serves_as_a_checkpoint(tmp_path: Path) -> None:
 def test_only_what_is_trained(tmp_path: Path) -> None:
     learner = ToyLearner()
     learner.model[0].requires_grad_(False)
-    state_for(tmp_path, learner, whole=False, base_hash="abc").save(Loop())
-    assert read_state(tmp_path)["model"].keys() == {"2.weight", "2.bias"}
+    state_for(tmp_path, learner, whole=False, base_hash="abc").save(LoopState())
+    assert read_state(tmp_path)["model"].keys() == {"3.weight", "3.bias"}
     again = ToyLearner()
     again.model[0].requires_grad_(False)
     base = again.model[0].weight.clone()
-    state_for(tmp_path, again, whole=False, base_hash="abc").load(Loop())
-    torch.testing.assert_close(again.model[2].weight, learner.model[2].weight, rtol=0, atol=0)
+    state_for(tmp_path, again, whole=False, base_hash="abc").load(LoopState())
+    torch.testing.assert_close(again.model[3].weight, learner.model[3].weight, rtol=0, atol=0)
     torch.testing.assert_close(again.model[0].weight, base, rtol=0, atol=0)
     with pytest.raises(CheckpointError, match="base weights: 'abc' there, 'def' here"):
-        state_for(tmp_path, again, whole=False, base_hash="def").load(Loop())
+        state_for(tmp_path, again, whole=False, base_hash="def").load(LoopState())
 
 
 def test_another_learner_is_refused_by_name(tmp_path: Path) -> None:
-    ToyRun(tmp_path).run(2)
-    wide = ToyRun(tmp_path, width=9)
-    before = wide.module.model[0].weight.clone()
-    with pytest.raises(CheckpointError, match="state of another run") as caught:
-        wide.state.load(wide.loop)
-    assert "model.0.weight: (8, 4) float32 there, (9, 4) float32 here" in str(caught.value)
-    torch.testing.assert_close(wide.module.model[0].weight, before)
-
+    SavedRun(tmp_path).to_the_end(2)
     learner = ToyLearner()
-    learner.criterion = nn.Identity()
+    learner.model[0] = nn.Linear(3, 9)
     learner.model.append(nn.Linear(1, 1))
-    with pytest.raises(CheckpointError) as caught:
-        state_for(tmp_path, learner).load(Loop())
-    assert "weights that only this run has: model.3.bias, model.3.weight" in str(caught.value)
+    learner.criterion = nn.Identity()
+    before = learner.model[3].weight.clone()
+    with pytest.raises(CheckpointError, match="state of another run") as caught:
+        state_for(tmp_path, learner).load(LoopState())
+    assert "model.0.weight: (8, 3) float32 there, (9, 3) float32 here" in str(caught.value)
+    assert "weights that only this run has: model.4.bias, model.4.weight" in str(caught.value)
     assert "weights that only the file has: criterion.bias, criterion.weight" in str(caught.value)
     assert "running mean: True there, False here" in str(caught.value)
+    torch.testing.assert_close(learner.model[3].weight, before, rtol=0, atol=0)
 
 
 def test_another_optimizer_is_refused(tmp_path: Path) -> None:
     learner = ToyLearner()
-    state_for(tmp_path, learner).save(Loop())
+    state_for(tmp_path, learner).save(LoopState())
     learner.criterion.requires_grad_(False)
     with pytest.raises(CheckpointError, match=r"optimizer trains: criterion\.bias, criterion\.w"):
-        state_for(tmp_path, learner).load(Loop())
+        state_for(tmp_path, learner).load(LoopState())
 
 
 def test_another_kind_of_optimizer_is_refused(tmp_path: Path) -> None:
     learner = ToyLearner()
-    state_for(tmp_path, learner).save(Loop())
+    state_for(tmp_path, learner).save(LoopState())
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     state = RunState(tmp_path, learner=learner, optimizer=optimizer, schedule=schedule, device=CPU)
     with pytest.raises(CheckpointError, match="optimizer: 'AdamW' there, 'SGD' here"):
-        state.load(Loop())
+        state.load(LoopState())
 
 
 def test_other_surroundings_are_told(
@@ -186,9 +191,9 @@ def test_other_surroundings_are_told(
     with monkeypatch.context() as patch:
         patch.setattr("glipkit.engine.run_state.__version__", "0.0.1")
         patch.setattr("glipkit.engine.run_state.world_size", lambda: 2)
-        ToyRun(tmp_path).run(2)
+        SavedRun(tmp_path).to_the_end(2)
     with caplog.at_level(logging.WARNING):
-        again = ToyRun(tmp_path)
-        again.state.load(again.loop)
+        again = SavedRun(tmp_path)
+        again.files.load(again.state)
     assert "glipkit 0.0.1 then" in caplog.text
     assert "processes 2 then, 1 now: the same training, but not the same bits" in caplog.text
