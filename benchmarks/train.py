@@ -88,7 +88,7 @@ def work(arguments: argparse.Namespace) -> dict:
     runs, first_pass, gradients = [], 0, {}
     for turn in range(1 + arguments.repeats):  # the first one warms up
         torch.manual_seed(turn)  # the same dropout in every variant
-        moments = [now(device)]
+        processor, moments = time.process_time(), [now(device)]
         assignment = learner.assign(images, prompts, targets)
         enabled = arguments.precision == "bfloat16"
         with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
@@ -103,9 +103,9 @@ def work(arguments: argparse.Namespace) -> dict:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         seconds = [moments[1] - moments[0], moments[2] - moments[1], now(device) - start]
-        runs.append(dict(zip(PHASES, seconds)))
+        runs.append(dict(zip(PHASES, seconds)) | {"processor": time.process_time() - processor})
     return {
-        "runs": runs[1:],
+        "runs": runs[1:],  # seconds
         "before_gib": before / GIB,
         "first_pass_gib": first_pass / GIB,  # the optimizer has no memory of its own yet
         "peak_gib": peak(device) / GIB,
@@ -175,11 +175,12 @@ def measure(arguments: argparse.Namespace, prompt: str) -> dict:
     for variant, rounds in answers.items():
         off, where = difference(first["gradients"], rounds[0]["gradients"])
         runs = [run for answer in rounds for run in answer["runs"]]
-        runs.sort(key=lambda run: sum(run.values()))
+        runs = [run | {"step": sum(run[name] for name in PHASES)} for run in runs]
+        runs.sort(key=lambda run: run["step"])
         seconds = runs[len(runs) // 2]  # the step of median length, whole: its phases add up
         report["variants"][variant] = {
-            "seconds": seconds | {"step": sum(seconds.values())},
-            "fastest_and_slowest_seconds": [sum(runs[0].values()), sum(runs[-1].values())],
+            "seconds": seconds,
+            "fastest_and_slowest_seconds": [runs[0]["step"], runs[-1]["step"]],
             "before_gib": statistics.median(answer["before_gib"] for answer in rounds),
             "first_pass_gib": max(answer["first_pass_gib"] for answer in rounds),
             "peak_gib": max(answer["peak_gib"] for answer in rounds),
@@ -207,9 +208,10 @@ def table(report: dict) -> str:
     """As people read it; the first variant is what the others are compared with.
 
     `pass` is the first forward and backward: weights, gradients and activations. `peak` holds the
-    optimizer's two moments as well.
+    optimizer's two moments as well. `processor` is what all threads worked, waiting for others left
+    out.
     """
-    names = (*PHASES, "step")
+    names = (*PHASES, "step", "processor")
     lines = [
         f"{'':<16}" + "".join(f"{name:>11}" for name in names) + f"{'pass GiB':>10}{'peak GiB':>10}"
         f"{'time':>7}{'memory':>8}"
@@ -267,7 +269,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         print(table(figures), flush=True)
         if report["machine"]["load"] > arguments.threads + 1:
-            print("others were at work on this machine: the memory holds, the seconds do not")
+            print("others were at work on this machine: the seconds hold little, the memory holds")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
