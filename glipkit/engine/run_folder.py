@@ -17,7 +17,7 @@ from glipkit import __version__
 from glipkit.engine.state_file import LAST, drop_previous, has_state
 from glipkit.runtime.distributed import from_main, is_main, world_size
 from glipkit.runtime.files import remove_drafts, write_atomically
-from glipkit.runtime.locks import FolderLock, this_command
+from glipkit.runtime.locks import LOCK, FolderLock, this_command
 from glipkit.runtime.settings import differences, flatten_settings
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class RunFolder:
         def claim() -> Status:
             nonlocal lock
             lock = FolderLock(path)
-            for draft in remove_drafts(path):
+            for draft in remove_drafts(path, unless=LOCK):
                 logger.info("removed %s, which a killed run left half-written", draft)
             return _decide(path, settings, allow_changes)
 

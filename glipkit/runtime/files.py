@@ -49,13 +49,23 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_drafts(folder: Path) -> list[Path]:
+def remove_drafts(folder: Path, *, unless: str) -> list[Path]:
     """Remove what killed writers left in `folder` and below it; nobody may be writing there.
+
+    Args:
+        folder: where to look.
+        unless: folders below that hold a file of this name are somebody else's and left alone.
 
     Returns:
         The files that were removed.
     """
-    drafts = [path for path in folder.rglob(".*.tmp") if _DRAFT.fullmatch(path.name)]
-    for draft in drafts:
-        draft.unlink(missing_ok=True)
-    return drafts
+    removed = []
+    for place, folders, names in os.walk(folder):
+        if unless in names and Path(place) != folder:
+            folders.clear()
+            continue
+        drafts = [Path(place) / name for name in names if _DRAFT.fullmatch(name)]
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+        removed += drafts
+    return removed

@@ -21,7 +21,7 @@ from glipkit.engine.checkpoint import load_weights
 from glipkit.engine.loop_state import LoopState
 from glipkit.engine.recorder import METRICS
 from glipkit.engine.run_state import RunState
-from glipkit.engine.state_file import LAST, read_state
+from glipkit.engine.state_file import LAST, read_state, write_state
 from glipkit.engine.tensor_files import CheckpointError, read_tensors
 
 CPU = torch.device("cpu")
@@ -119,6 +119,9 @@ def test_kill_9_at_random_moments(tmp_path: Path, kind: str, processes: int, kil
     assert_same(read_state(cut), read_state(whole))
     assert numbers(cut) == numbers(whole)
     assert not list(cut.glob(".*.tmp"))
+    alone = SavedRun(whole)  # shards and ranks do not matter to the file
+    alone.files.load(alone.state)
+    assert_same(dict(alone.learner.model.state_dict()), read_state(whole)["model"])
 
 
 def test_the_file_serves_as_a_checkpoint(tmp_path: Path) -> None:
@@ -197,3 +200,15 @@ def test_other_surroundings_are_told(
         again.files.load(again.state)
     assert "glipkit 0.0.1 then" in caplog.text
     assert "processes 2 then, 1 now: the same training, but not the same bits" in caplog.text
+
+
+def test_another_number_of_processes_draws_anew_but_not_by_chance(tmp_path: Path) -> None:
+    SavedRun(tmp_path).to_the_end(2)
+    saved = read_state(tmp_path)
+    write_state(tmp_path, {**saved, "random": saved["random"] * 2})
+    drawn = []
+    for other in (1, 2):
+        run = SavedRun(tmp_path, other=other)
+        run.files.load(run.state)
+        drawn.append((random.random(), *torch.rand(2).tolist()))
+    assert drawn[0] == drawn[1]

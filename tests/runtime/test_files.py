@@ -24,12 +24,13 @@ def test_the_new_file_appears_at_the_end(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
-def test_only_drafts_are_removed(tmp_path: Path) -> None:
-    kept = [tmp_path / name for name in ("a.tmp", ".hidden.tmp", ".lock", "last.pt")]
-    drafts = [tmp_path / ".last.pt.17.tmp", tmp_path / "inside" / ".model.safetensors.4.tmp"]
-    for path in (*kept, *drafts):
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    assert sorted(remove_drafts(tmp_path)) == sorted(drafts)
-    assert all(path.exists() for path in kept)
-    assert not any(path.exists() for path in drafts)
+def test_only_drafts_of_ones_own_are_removed(tmp_path: Path) -> None:
+    kept = [".lock", "a.tmp", ".hidden.tmp", "last.pt", "run/.lock", "run/in/.last.pt.3.tmp"]
+    drafts = [".last.pt.17.tmp", "inside/.model.safetensors.4.tmp"]
+    for name in (*kept, *drafts):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    removed = remove_drafts(tmp_path, unless=".lock")
+    assert sorted(removed) == [tmp_path / name for name in drafts]
+    assert all((tmp_path / name).exists() for name in kept)
+    assert not any(path.exists() for path in removed)
