@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.testing import assert_close
-from toy_training import ToyRun
+from toy_training import ToyRun, times
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "toy_training.py"
@@ -61,6 +61,19 @@ def test_both_skip_what_one_cannot_use(kind: str, piece: str, results: dict) -> 
     assert skipped == 1
     for name, weight in other.weights().items():
         assert_close(weights[name], weight)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_both_scale_less_when_one_overflows(kind: str, results: dict) -> None:
+    weights, skipped, scales = results[f"{kind} float16"]
+    other = ToyRun(size=8, spoil=times(2.0**-8), rate=0.01)
+    batches = [next(other.loader.batches(step)) for step in (0, 1, 3, 4)]
+    other.loader.batches = lambda first_step: iter(batches)
+    other.go(4, pieces=2, clip_norm=0.5, autocast_dtype=torch.float16)
+    assert skipped == 0
+    assert scales == [2.0**16] * 2 + [2.0**15] * 3
+    for name, weight in other.weights().items():
+        assert_close(weights[name], weight, rtol=0.02, atol=0.002)
 
 
 def test_both_stop_and_say_whose_pictures(results: dict) -> None:
