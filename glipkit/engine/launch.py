@@ -157,19 +157,31 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
         # A class may be called what this terminal cannot spell.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        distributed.init(backend)
+        _join(backend)
         logs.setup_logging()
         yield outcome
     except KeyboardInterrupt:
         outcome.exit_code = INTERRUPTED
     except (ValueError, OSError) as error:
-        if os.environ.get("GLIPKIT_DEBUG") == "1":
-            raise
-        sys.stderr.write(f"error: {error}\n")
-        outcome.exit_code = BAD_INPUT
+        outcome.exit_code = _report(error)
     finally:
         distributed.shutdown()
         logs.close_logging()
+
+
+def _join(backend: str) -> None:
+    try:
+        distributed.init(backend)
+    except ValueError as error:  # there is no session to leave yet
+        raise SystemExit(_report(error)) from error
+
+
+def _report(error: Exception) -> int:
+    """Tell what went wrong in one line; or let it fly."""
+    if os.environ.get("GLIPKIT_DEBUG") == "1":
+        raise error
+    sys.stderr.write(f"error: {error}\n")
+    return BAD_INPUT
 
 
 def start_run(output_dir: str, flag: str | None, configured: str, seed: int) -> torch.device:

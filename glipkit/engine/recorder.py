@@ -117,7 +117,8 @@ class Recorder:
             while line:  # unbuffered
                 line = line[self._file.write(line) :]
         except OSError as error:  # a full disk; a file object's errors do not name it
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
+            kept = "the state saved last stands, and the same command goes on from it"
+            raise OSError(error.errno, f"{error.strerror}; {kept}", str(self._path)) from error
         if self._curves is not None:
             for name, value in known.items():
                 if value is not None:

@@ -56,6 +56,17 @@ def test_old_launchers_may_pass_their_rank(spelling: str) -> None:
     assert parsed("m.yaml", spelling).config_file == "m.yaml"
 
 
+def test_nccl_without_a_gpu_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert parsed("m.yaml").backend == "auto"
+    backend = parsed("m.yaml", "--backend", "nccl").backend
+    with pytest.raises(SystemExit, match="2"), launch.session(backend):
+        pytest.fail("the program went on")
+    assert "--backend nccl needs a GPU" in capsys.readouterr().err
+
+
 def test_cpu_serves_where_the_files_say_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert launch.choose_device(None, "cuda") == torch.device("cpu")

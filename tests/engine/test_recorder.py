@@ -119,7 +119,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"File too large: .*metrics\.jsonl"):
+        with pytest.raises(OSError, match=r"File too large; .*goes on from it: .*metrics\.jsonl"):
             recorder.log(1, {"lr": 1.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

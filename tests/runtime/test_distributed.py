@@ -75,8 +75,8 @@ def test_alone(alone: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("gpus", "processes", "message"),
     [
-        (0, 1, r"GPU for each of the 1 processes here, but there is no GPU; use --backend gloo"),
-        (2, 4, r"each of the 4 .* this machine has 2 GPUs; .* at most 2 processes"),
+        (0, 1, r"GPU for each process, 1 on this machine, but there is no GPU; use --backend gloo"),
+        (2, 4, r"each process, 4 on .* this machine has 2 GPUs; .* at most 2 processes"),
     ],
 )
 def test_nccl_without_a_gpu_for_each(
