@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -128,6 +129,7 @@ def write_tensors(
 
     Raises:
         ValueError: the suffix is none of these.
+        OSError: it could not be written, for lack of room, say; what was at `path` stands.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
@@ -136,10 +138,18 @@ def write_tensors(
         )
     ready = _self_contained(tensors)
     with _replacing(path) as temporary:
-        if path.suffix == ".safetensors":
-            save_file(ready, temporary, metadata={"format": "pt", **(metadata or {})})
-        else:
-            torch.save({wrap: ready} if wrap else ready, temporary)
+        try:
+            if path.suffix == ".safetensors":
+                save_file(ready, temporary, metadata={"format": "pt", **(metadata or {})})
+            else:
+                torch.save({wrap: ready} if wrap else ready, temporary)
+        except (SafetensorError, RuntimeError) as error:  # what both make of the system's error
+            needed = sum(tensor.nbytes for tensor in ready.values())
+            free = shutil.disk_usage(path.parent).free
+            raise OSError(
+                f"cannot write {path}: it needs {needed / 1e9:.3f} GB, and {free / 1e9:.3f} GB are "
+                f"free there ({str(error).splitlines()[0]}); make room and start again"
+            ) from error
 
 
 def _self_contained(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

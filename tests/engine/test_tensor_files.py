@@ -1,5 +1,6 @@
 import logging
 import pickle
+import resource
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -236,6 +237,22 @@ def test_a_slice_or_a_shared_tensor_is_written_as_itself(tmp_path):
         write_tensors(tensors, file)
         assert_same(read_tensors(file), tensors)
         assert file.stat().st_size < 4000
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_full_disk_is_an_error_of_the_system_and_the_old_file_stands(suffix, tmp_path):
+    path = tmp_path / f"w{suffix}"
+    write_tensors({"a": torch.ones(10)}, path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .* needs 0\.001 GB, .* make room"):
+            write_tensors({"a": torch.ones(200_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_failed_write_leaves_the_old_file(weights, tmp_path, monkeypatch):
