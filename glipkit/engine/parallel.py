@@ -44,9 +44,11 @@ def wrap(
 
     Call it before the optimizer is made: FSDP2 replaces the parameters by shards.
 
+    All ranks begin with the weights of rank 0.
+
     Args:
-        learner: on `device`, with the same weights on all ranks, what is frozen already frozen. All
-            its parameters are used inside its own `forward`. FSDP2 shards it in place.
+        learner: on `device`, what is frozen already frozen. All its parameters are used inside its
+            own `forward`. FSDP2 shards it in place.
         kind: one of `KINDS`.
         device: where this process computes.
         find_unused_parameters: for DDP: look in every step for parameters that got no gradient.
@@ -81,6 +83,9 @@ def _shard(learner: nn.Module, device: torch.device) -> nn.Module:
         )
     # Blocks return views; nothing of ours writes into them, and the tests compare the gradients.
     warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module .* returned a view tensor")
+    with torch.no_grad():  # as DDP does: a shard of another rank's weights would fit no other
+        for tensor in (*learner.parameters(), *learner.buffers()):
+            distributed.broadcast(tensor, 0)
     mesh = init_device_mesh(device.type, (world_size(),))
     for module in learner.modules():
         if isinstance(module, _UNITS):

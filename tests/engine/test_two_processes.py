@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.testing import assert_close
-from toy_training import ToyRun, times
+from toy_training import ToyLearner, ToyRun, times
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "toy_training.py"
@@ -48,6 +48,12 @@ def test_two_processes_are_one_with_both_batches(kind: str, results: dict) -> No
     for step, values in alone.recorder.logged.items():
         for name in ("loss/token", "loss/box", "grad_norm"):
             assert logged[step][name] == pytest.approx(values[name], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_both_begin_with_the_weights_of_the_first(kind: str, results: dict) -> None:
+    torch.manual_seed(0)
+    assert_close(results[f"{kind} start"], dict(ToyLearner().state_dict()), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("piece", ["first", "second"])

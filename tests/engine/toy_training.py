@@ -222,6 +222,10 @@ def everything(folder: Path) -> None:
     """What several processes do together, one after the other; rank 0 writes the results."""
     results: dict[str, Any] = {}
     for kind in ("ddp", "fsdp"):
+        torch.manual_seed(distributed.rank())  # each its own weights
+        results[f"{kind} start"] = on_main(
+            unwrap(wrap(ToyLearner(), kind, device=CPU)).state_dict()
+        )
         for pieces in (1, 2):
             run = ToyRun(kind=kind, ema=0.5, size=8, optimizer="SGD")
             run.go(5, pieces=pieces, clip_norm=0.5, log_every=1)
