@@ -35,7 +35,8 @@ class Stepper:
 
     Every decision is made of numbers that were summed over the ranks, so that all ranks decide the
     same: whether the losses are finite before anyone goes backward, whether the gradients are
-    before anyone steps. These two looks are all that a GPU is waited for.
+    before anyone steps. For these two looks a GPU is waited for, and for the assignment, whose
+    shapes depend on the boxes.
 
     Args:
         learner: as `parallel.wrap` gave it.

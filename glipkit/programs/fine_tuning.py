@@ -17,7 +17,7 @@ from glipkit.programs.fine_tuning_plan import PlannedRun
 from glipkit.programs.summary import RunResult, table, write_summary
 from glipkit.programs.trained import judge_trained, weights_to_judge
 from glipkit.programs.training import Trained, train_model
-from glipkit.runtime.distributed import is_main, world_size
+from glipkit.runtime.distributed import from_main, is_main, world_size
 from glipkit.runtime.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _one(run: PlannedRun, cfg: CfgNode, options: Options, device: torch.device) 
     which = weights_to_judge(trained, skip_test=options.skip_test, only_best=options.only_best)
     tested = _tested(run, cfg, options)
     asked = {"which": which, "test": list(tested.DATASETS.TEST), "run": trained.digest}
-    figures = _known(folder, asked)
+    figures = from_main(lambda: _known(folder, asked))  # all ranks judge, or none
     if figures is None:
         found = judge_trained(tested, trained, folder=folder, which=which, device=device)
         figures = {name: results.metrics["AP"] for name, results in found.items()}

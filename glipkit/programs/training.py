@@ -35,7 +35,13 @@ from glipkit.engine.tuning import TuningPlan
 from glipkit.modeling.build import build_learner, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.programs.evaluation import judge, load_tokenizer
-from glipkit.runtime.distributed import barrier, from_main, is_main, rank, world_size
+from glipkit.runtime.distributed import (
+    broadcast_object,
+    from_main,
+    is_main,
+    rank,
+    world_size,
+)
 from glipkit.runtime.files import write_atomically
 from glipkit.runtime.seeding import seed_rank
 
@@ -147,7 +153,7 @@ class _Run:
         if cfg.TEST.DURING_TRAINING:
             self.test_sets = build_test_sets(cfg, tokenizer)
         model, start = start_model(cfg, weight, partial=partial)
-        self.base_hash = weights_hash(model)
+        self.base_hash = broadcast_object(weights_hash(model))  # `wrap` spreads its weights too
         self.learner = build_learner(cfg, model).to(device)
         self.plan: TuningPlan = build_tuning_plan(cfg, model, self.learner.criterion)
         logger.info("what is trained:\n%s", self.plan.report())
@@ -155,9 +161,7 @@ class _Run:
         if self.plan.is_partial and (partial or start.kind != "glip"):
             # No file holds these weights, and what is saved is of no use without them.
             self.base = str(folder / BASE)
-            if is_main():
-                save_weights(model, folder / BASE)
-            barrier()
+            from_main(lambda: save_weights(model, folder / BASE))
 
     def run(self, *, resumes: bool) -> Trained:
         """Train to the end."""
@@ -213,11 +217,7 @@ class _Run:
             is_partial=self.plan.is_partial,
             base=self.base,
             trained_parameters=sum(p.numel() for p in self.learner.parameters() if p.requires_grad),
-            saved={
-                name: (self.folder / name).stat().st_size
-                for which in ("best", "final", "final_ema")
-                if (self.folder / (name := weights_file(which, self.plan.is_partial))).is_file()
-            },
+            saved=self._sizes(best=outcome.best_step is not None, mean=ema is not None),
             digest=weights_hash(self._plain()),
         )
 
@@ -252,18 +252,26 @@ class _Run:
     def _keep(self, which: str, step: int) -> None:
         model = self._plain()
         path = self.folder / weights_file(which, self.plan.is_partial)
-        if is_main():
-            if self.plan.is_partial:
-                save_tuned(
-                    *(model, path, self.plan.trained),
-                    base_path=self.base,
-                    base_hash=self.base_hash,
-                    mode=self.plan.mode or "frozen parts",
-                    extra={"step": str(step)},
-                )
-            else:
+
+        def write() -> None:
+            if not self.plan.is_partial:
                 save_weights(model, path)
-        barrier()
+                return
+            save_tuned(
+                *(model, path, self.plan.trained),
+                base_path=self.base,
+                base_hash=self.base_hash,
+                mode=self.plan.mode or "frozen parts",
+                extra={"step": str(step)},
+            )
+
+        from_main(write)  # a full disk is an error on every rank
+
+    def _sizes(self, *, best: bool, mean: bool) -> dict[str, int]:
+        """Bytes of the files of this run; what an earlier one left in the folder is not its own."""
+        kept = {"best": best, "final": True, "final_ema": mean}
+        names = [weights_file(which, self.plan.is_partial) for which in kept if kept[which]]
+        return {name: (self.folder / name).stat().st_size for name in names}
 
     def _plain(self) -> GLIP:
         """The model with whole weights, to be asked part by part."""

@@ -75,6 +75,15 @@ def test_the_log_says_what_learns_from_what(trained: Path) -> None:
     assert "tiny.pth" in log
 
 
+def test_only_files_of_its_own_count_as_saved(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "model_best.safetensors").write_bytes(b"of another run, which was removed")
+    line = words(home, tmp_path, "--skip-test", "SOLVER.MAX_ITER", "1", "SOLVER.MODEL_EMA", "0.0")
+    assert train_net.main(line) == 0
+    said = json.loads((tmp_path / "trained.json").read_text())
+    size = (tmp_path / "model_final.safetensors").stat().st_size
+    assert (said["best_step"], said["saved"]) == (None, {"model_final.safetensors": size})
+
+
 def test_the_same_command_again_has_nothing_to_do(
     home: Path,  # noqa: F811
     trained: Path,
