@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import interpolate, pad, relu
 
 from glipkit.modeling.backbone.drop_block import DropBlock
 
@@ -56,8 +56,18 @@ class FeaturePyramid(nn.Module):
             finer = lateral(features)
             summed = finer + interpolate(summed, size=finer.shape[-2:], mode="nearest")
             levels.insert(0, output(self.drop_block(summed)))
-        p6 = self.p6(levels[-1])
-        return (*levels, p6, self.p7(relu(p6)))
+        p6 = _halved(levels[-1], self.p6)
+        return (*levels, p6, _halved(relu(p6), self.p7))
+
+
+def _halved(level: Tensor, convolution: nn.Module) -> Tensor:
+    """The next coarser level.
+
+    On CPUs, the bfloat16 gradient of this convolution's weight is made of memory that nobody wrote
+    where the map is one pixel wide (oneDNN in torch 2.14). A column of zeros more, which is what
+    lies there anyway, avoids it.
+    """
+    return convolution(pad(level, (0, 1)) if level.shape[-1] == 1 else level)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -88,3 +88,20 @@ def test_state_dict_round_trip() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"probability must be in \[0, 1\], got 3"):
         FeaturePyramid(drop_block=3)
+
+
+def test_narrow_maps_learn_in_bfloat16() -> None:
+    """oneDNN's gradient of P6 and P7 was whatever lay in memory where a map is one pixel wide."""
+    module = FeaturePyramid((32, 32, 32), channels=32, drop_block=0.0)
+    inputs = [torch.randn(2, 32, *size) for size in ((4, 2), (2, 1), (1, 1))]
+
+    def gradients(*, half: bool) -> tuple[torch.Tensor, ...]:
+        torch.empty(32 * 32 * 9 * 2).fill_(float("nan"))  # given back at once: memory full of NaN
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            total = sum(level.float().sum() for level in module(inputs)[-2:])
+        return torch.autograd.grad(total, (module.p6.weight, module.p7.weight))
+
+    expected = gradients(half=False)
+    for _ in range(20):
+        for rounded, precise in zip(gradients(half=True), expected):
+            assert (rounded - precise).norm() < 0.1 * precise.norm()
