@@ -45,7 +45,7 @@ class RunState:
         folder: of the run, seen by all ranks.
         learner: as `parallel.wrap` gave it, or plain. Its `model` is a GLIP.
         optimizer: of the learner's parameters.
-        schedule: of the optimizer's learning rates.
+        schedule: sets the optimizer's learning rates before each step, out of its own state.
         ema: the running mean of the weights, if there is one.
         device: where this rank computes.
         whole: save all weights. Otherwise only buffers and what is trained; the rest comes from
@@ -144,9 +144,6 @@ class RunState:
         return {
             "kind": type(self._optimizer).__name__,
             "names": names,
-            "groups": [
-                {k: v for k, v in g.items() if k != "params"} for g in state["param_groups"]
-            ],
             "state": {
                 flat[index]: on_main(values) for index, values in sorted(state["state"].items())
             },
@@ -155,8 +152,6 @@ class RunState:
     def _load_optimizer(self, saved: Mapping[str, Any]) -> None:
         flat = [name for group in self._names() for name in group]
         parameters = dict(self._learner.named_parameters())
-        current = self._optimizer.state_dict()["param_groups"]
-        groups = [{**new, "params": old["params"]} for new, old in zip(saved["groups"], current)]
         state = {
             index: {
                 key: placed(
@@ -167,6 +162,8 @@ class RunState:
             for index, name in enumerate(flat)
             if name in saved["state"]
         }
+        # Rates and decays are those of this configuration, and for the schedule to set.
+        groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def _check(

@@ -60,8 +60,8 @@ def _check_nccl(gpus: int, processes: int) -> None:
         found = f"this machine has {gpus} GPU{'s' * (gpus != 1)}" if gpus else "there is no GPU"
         fewer = f" or start at most {gpus} processes (torchrun --nproc_per_node)" if gpus else ""
         raise ValueError(
-            f"--backend nccl needs a GPU for each process, {processes} on this machine, but {found}; "
-            f"use --backend gloo, which needs none,{fewer} or leave the flag out"
+            f"--backend nccl needs a GPU for each process, {processes} on this machine, but "
+            f"{found}; use --backend gloo, which needs none,{fewer} or leave the flag out"
         )
     if not distributed.is_nccl_available():
         raise ValueError(

@@ -73,6 +73,16 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path) -> None:
     assert_same(read_state(tmp_path), saved)
 
 
+def test_the_rates_of_the_configuration_count(tmp_path: Path) -> None:
+    SavedRun(tmp_path).to_the_end(3)
+    again = SavedRun(tmp_path)
+    for group in again.optimizer.param_groups:
+        group["base_lr"] = 0.125  # as --allow-changes SOLVER.BASE_LR would
+    again.files.load(again.state)
+    assert {group["base_lr"] for group in again.optimizer.param_groups} == {0.125}
+    assert all(state["step"] == 3 for state in again.optimizer.state.values())
+
+
 def numbers(folder: Path) -> list[dict[str, object]]:
     """What stands in metrics.jsonl and does not depend on the clock."""
     lines = map(json.loads, (folder / METRICS).read_text().splitlines())
