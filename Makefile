@@ -56,3 +56,4 @@ bench: build
 	$(BIN)/python benchmarks/ops.py --json $(RESULTS)/ops.json $(ARGS)
 	$(BIN)/python benchmarks/fusion.py --json $(RESULTS)/fusion.json $(ARGS)
 	$(BIN)/python benchmarks/model.py --json $(RESULTS)/model.json $(ARGS)
+	$(BIN)/python benchmarks/train.py --json $(RESULTS)/train.json $(ARGS)
