@@ -39,6 +39,12 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return read_tensors(path)
 
 
+def judged_weights(folder: Path) -> str:
+    """The hash of the weights that the results below a folder are of."""
+    results = json.loads((folder / "drawn" / "results.json").read_text())
+    return results["protocol"]["weights"]
+
+
 def assert_same_bits(first: Path, second: Path) -> None:
     one, two = weights(first), weights(second)
     assert one.keys() == two.keys()
@@ -155,6 +161,23 @@ def test_killed_three_times_ends_with_the_same_bits(
     assert_same_bits(trained / "model_final.safetensors", straight / "model_final.safetensors")
 
 
+@pytest.mark.slow
+def test_two_processes_end_alike_with_copies_and_with_shards(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    tool = str(REPOSITORY / "tools" / "train_net.py")
+    more = ("TEST.DURING_TRAINING", "True", "SOLVER.USE_EMA_FOR_MONITOR", "True")
+    for kind in ("ddp", "fsdp"):
+        line = words(home, tmp_path / kind, "SOLVER.PARALLEL", kind, *more)
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, *launcher, tool, *line], env=environment, check=True)
+        assert judged_weights(tmp_path / kind / "final_ema") == judged_weights(
+            tmp_path / kind / "validation"
+        )
+    for name in ("model_best", "model_final", "model_final_ema"):
+        copies, shards = (weights(tmp_path / k / f"{name}.safetensors") for k in ("ddp", "fsdp"))
+        torch.testing.assert_close(shards, copies, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("mode", "learns"),
     [
@@ -179,7 +202,8 @@ def test_fine_tuning_saves_what_it_tuned_and_loads_it_again(
     assert {name.split(".")[0] for name in weights(tuned)} == learns
     assert not (folder / "model_final.safetensors").exists()
     (run,) = json.loads((tmp_path / "summary.json").read_text())["runs"]
-    # Loaded anew from base and tuned weights, the figure is that of the model in memory.
+    # Loaded anew from base and tuned weights, the model is the one that was in memory.
+    assert judged_weights(folder / "final") == judged_weights(folder / "validation")
     assert run["figures"]["best/drawn"] == pytest.approx(run["best_val"], abs=1e-6)
     judged = [
         *("--config-file", str(CONFIG), "--task_config", str(home / "drawn.yaml"), *TINY),
@@ -187,8 +211,7 @@ def test_fine_tuning_saves_what_it_tuned_and_loads_it_again(
         *("OUTPUT_DIR", str(tmp_path / "again")),
     ]
     assert test_grounding_net.main(judged) == 0
-    again = json.loads((tmp_path / "again" / "drawn" / "drawn" / "results.json").read_text())
-    assert again["metrics"]["AP"] == pytest.approx(run["best_val"], abs=1e-6)
+    assert judged_weights(tmp_path / "again" / "drawn") == judged_weights(folder / "best")
 
 
 def test_a_learnt_prompt_is_small(home: Path, tmp_path: Path) -> None:  # noqa: F811
