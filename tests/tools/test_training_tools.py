@@ -269,7 +269,6 @@ def test_recipes_and_seeds_end_in_one_summary(
         (("DATASETS.TRAIN", "()"), "DATASETS.TRAIN is ()"),
         (("DATASETS.TRAIN", "('nowhere',)"), "unknown dataset 'nowhere'"),
         (("--weight", "missing.pth"), "missing.pth"),
-        (("--backend", "nccl"), "nccl"),
         (("SOLVER.ACCUMULATION", "2", "SOLVER.IMS_PER_BATCH", "3"), "SOLVER.ACCUMULATION"),
         (("SOLVER.USE_AUTOSTEP", "True"), "TEST.DURING_TRAINING"),
     ],
@@ -285,4 +284,19 @@ def test_bad_input_is_one_line(
     error = capsys.readouterr().err
     assert "error: " in error
     assert said in error
+    assert "Traceback" not in error
+
+
+def test_ranks_that_cannot_be_joined_are_one_line_too(
+    home: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as caught:
+        train_net.main(words(home, tmp_path, "--backend", "nccl"))
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --backend nccl needs a GPU")
     assert "Traceback" not in error
