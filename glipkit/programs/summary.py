@@ -60,8 +60,10 @@ def spread(figures: Sequence[float | None]) -> Spread:
 
 
 def judged(result: RunResult) -> float | None:
-    """The figure that stands for a run: of the best weights on the test data, if there is one."""
+    """The figure that stands for a run: of the best weights, on the test data if there are some."""
     for kind in ("best/", "final/"):
+        if kind + "test" in result.figures:
+            return result.figures[kind + "test"]
         known = [value for name, value in result.figures.items() if name.startswith(kind)]
         if known:
             return spread(known).mean

@@ -1,6 +1,7 @@
 """Runs side by side: means and deviations by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def test_mean_and_deviation_of_known_figures() -> None:
 
 def test_the_best_weights_stand_for_a_run() -> None:
     assert judged(RESULTS[0]) == pytest.approx(0.2)
+
+
+def test_validation_data_do_not_count_as_test_data() -> None:
+    both = replace(RESULTS[0], figures={"best/val": 0.9, "best/test": 0.2, "final/test": 0.1})
+    assert judged(both) == pytest.approx(0.2)
+    assert judged(replace(both, figures={"final/a": 0.2, "final/b": 0.4})) == pytest.approx(0.3)
+    assert judged(replace(both, figures={})) is None
 
 
 def test_table_has_runs_groups_and_all() -> None:
