@@ -26,8 +26,6 @@ _RANGES: tuple[tuple[tuple[str, ...], str, Callable], ...] = (
             "SOLVER.BACKBONE_BODY_LR_FACTOR",
             "SOLVER.WEIGHT_DECAY_BIAS",
             "SOLVER.WEIGHT_DECAY_NORM_FACTOR",
-            "SOLVER.SEED",
-            "DATASETS.SHUFFLE_SEED",
             "AUGMENT.BRIGHTNESS",
             "AUGMENT.CONTRAST",
             "AUGMENT.SATURATION",
@@ -39,6 +37,11 @@ _RANGES: tuple[tuple[tuple[str, ...], str, Callable], ...] = (
         ),
         "at least 0",
         lambda value: value >= 0,
+    ),
+    (
+        ("SOLVER.SEED", "DATASETS.SHUFFLE_SEED"),
+        "0 to 4294967295, what every source of chance takes",
+        lambda value: 0 <= value < 1 << 32,
     ),
     (
         ("SOLVER.WARMUP_FACTOR", "SOLVER.GAMMA", "SOLVER.WEIGHT_DECAY_SCHEDULE_RATIO"),

@@ -65,6 +65,7 @@ class RunFolder:
         self.path = path
         self.status = status
         self._lock = lock  # rank 0's
+        self._changed: Mapping[str, Any] | None = None  # rank 0's: run.json with other settings
 
     @classmethod
     def open(
@@ -84,20 +85,33 @@ class RunFolder:
         """
         path = Path(path)
         lock: FolderLock | None = None
+        changed: Mapping[str, Any] | None = None
 
         def claim() -> Status:
-            nonlocal lock
+            nonlocal lock, changed
             lock = FolderLock(path)
             for draft in remove_drafts(path, unless=LOCK):
                 logger.info("removed %s, which a killed run left half-written", draft)
-            return _decide(path, settings, allow_changes)
+            status, changed = _decide(path, settings, allow_changes)
+            return status
 
         try:
-            return cls(path, from_main(claim), lock)
+            folder = cls(path, from_main(claim), lock)
         except (ValueError, OSError):
             if lock is not None:
                 lock.release()
             raise
+        folder._changed = changed
+        return folder
+
+    def adopt(self) -> None:
+        """Make other settings, if they were allowed, those of the run: its state fits them.
+
+        Until then a mistake leaves the run as it was.
+        """
+        if self._changed is not None:
+            _write(self.path, self._changed)
+            self._changed = None
 
     def finish(self) -> None:
         """Note that the run came to its end: the same command will have nothing to do."""
@@ -118,7 +132,10 @@ class RunFolder:
         self.close()
 
 
-def _decide(path: Path, settings: Mapping[str, Any], allow_changes: bool) -> Status:
+def _decide(
+    path: Path, settings: Mapping[str, Any], allow_changes: bool
+) -> tuple[Status, Mapping[str, Any] | None]:
+    """What the run in a folder is to these settings, and run.json where they are other ones."""
     now = flatten_settings(json.loads(json.dumps(settings)))
     start = {
         "time": datetime.now().isoformat(" ", "seconds"),
@@ -135,15 +152,17 @@ def _decide(path: Path, settings: Mapping[str, Any], allow_changes: bool) -> Sta
     }
     if not has_state(path):
         _write(path, {"status": "running", "settings": now, "starts": [start]})
-        return "fresh"
+        return "fresh", None
     run = _read(path)
     changed = _compare(path, run["settings"], now, allow_changes)
     if run["status"] == "finished" and not changed:
-        return "finished"
+        return "finished", None
+    run = {"status": "running", "settings": now, "starts": [*run["starts"], start]}
     if changed:
         start["changed"] = changed
-    _write(path, {"status": "running", "settings": now, "starts": [*run["starts"], start]})
-    return "resumes"
+        return "resumes", run
+    _write(path, run)
+    return "resumes", None
 
 
 def _compare(

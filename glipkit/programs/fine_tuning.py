@@ -134,9 +134,12 @@ def _known(folder: Path, asked: dict[str, object]) -> dict[str, float | None] | 
     """The figures of a run that this command, started before, has already judged."""
     try:
         said = json.loads((folder / RESULT).read_text())
+        return said["figures"] if said["asked"] == asked else None
     except FileNotFoundError:
         return None
-    return said["figures"] if said["asked"] == asked else None
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged (%r): judged again", folder / RESULT, error)
+        return None
 
 
 def _result(run: PlannedRun, trained: Trained, figures: dict[str, float | None]) -> RunResult:

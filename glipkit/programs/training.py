@@ -38,7 +38,6 @@ from glipkit.programs.evaluation import judge, load_tokenizer
 from glipkit.runtime.distributed import (
     broadcast_object,
     from_main,
-    is_main,
     rank,
     world_size,
 )
@@ -110,10 +109,8 @@ def train_model(
         if run.status == "finished":
             logger.info("%s holds a finished run of this very command: nothing to do", folder)
             return _read(folder)
-        if is_main():
-            write_atomically(folder / "config.yaml", to_yaml(cfg))
-        parts = _Run(cfg, folder, weight, device, partial=partial, tensorboard=tensorboard)
-        trained = parts.run(resumes=run.status == "resumes")
+        parts = _Run(cfg, run, weight, device, partial=partial, tensorboard=tensorboard)
+        trained = parts.run()
         from_main(lambda: _write(folder, trained))
         run.finish()
     return trained
@@ -133,14 +130,16 @@ class _Run:
     def __init__(
         self,
         cfg: CfgNode,
-        folder: Path,
+        run: RunFolder,
         weight: str,
         device: torch.device,
         *,
         partial: bool,
         tensorboard: bool,
     ) -> None:
-        self.cfg, self.folder, self.device = cfg, folder, device
+        self.cfg, self.device = cfg, device
+        self.place, self.folder = run, run.path
+        self.resumes = run.status == "resumes"
         self.tensorboard = tensorboard
         tokenizer = load_tokenizer(cfg)
         self.loader = build_train_loader(
@@ -160,10 +159,10 @@ class _Run:
         self.base = str(start.path or "")
         if self.plan.is_partial and (partial or start.kind != "glip"):
             # No file holds these weights, and what is saved is of no use without them.
-            self.base = str(folder / BASE)
-            from_main(lambda: save_weights(model, folder / BASE))
+            self.base = str(self.folder / BASE)
+            from_main(lambda: self._keep_base(model))
 
-    def run(self, *, resumes: bool) -> Trained:
+    def run(self) -> Trained:
         """Train to the end."""
         cfg, steps_per_epoch = self.cfg, self.loader.steps_per_epoch
         wrapped = wrap(
@@ -188,9 +187,10 @@ class _Run:
             base_hash=self.base_hash,
         )
         seed_rank(cfg.SOLVER.SEED)
-        if resumes:
+        if self.resumes:
             files.load(state)
             logger.info("going on from step %d of %d", state.step, settings.total_steps)
+        from_main(self._adopt)
         with closing(self._recorder(settings.total_steps, state.step)) as recorder:
             outcome = train(
                 *(wrapped, self.loader, optimizer, schedule),
@@ -220,6 +220,15 @@ class _Run:
             saved=self._sizes(best=outcome.best_step is not None, mean=ema is not None),
             digest=weights_hash(self._plain()),
         )
+
+    def _keep_base(self, model: GLIP) -> None:
+        if not (self.resumes and (self.folder / BASE).exists()):
+            save_weights(model, self.folder / BASE)
+
+    def _adopt(self) -> None:
+        """Write down what the run is made with, now that what it goes on from is known to fit."""
+        self.place.adopt()
+        write_atomically(self.folder / "config.yaml", to_yaml(self.cfg))
 
     def _recorder(self, total_steps: int, first_step: int) -> Recorder:
         curves = self.cfg.TENSORBOARD_EXP
@@ -298,4 +307,11 @@ def _write(folder: Path, trained: Trained) -> None:
 
 
 def _read(folder: Path) -> Trained:
-    return Trained(**json.loads((folder / TRAINED).read_text()))
+    file = folder / TRAINED
+    try:
+        return Trained(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}), which says what the finished run left; the weights "
+            "beside it can be judged with tools/test_grounding_net.py"
+        ) from error

@@ -63,7 +63,12 @@ def test_changes_can_be_allowed(tmp_path: Path, caplog: pytest.LogCaptureFixture
     begin(tmp_path)
     with RunFolder.open(tmp_path, SETTINGS) as folder:
         folder.finish()
+    with RunFolder.open(tmp_path, changed(MAX_EPOCH=9), allow_changes=True):
+        pass  # its state did not fit: the run is what it was
+    with RunFolder.open(tmp_path, SETTINGS) as folder:
+        assert folder.status == "finished"
     with RunFolder.open(tmp_path, changed(MAX_EPOCH=9), allow_changes=True) as folder:
+        folder.adopt()
         assert folder.status == "resumes"  # longer than it was
     assert "SOLVER.MAX_EPOCH: then null, now 9" in caplog.text
     starts = json.loads((tmp_path / "run.json").read_text())["starts"]

@@ -112,6 +112,25 @@ def test_another_configuration_is_refused_by_name(
     assert "--allow-changes" in said
 
 
+def test_a_refused_change_leaves_the_run_as_it_was(
+    home: Path,  # noqa: F811
+    tmp_path: Path,
+    trained: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    probe = ("SOLVER.TUNING_HIGHLEVEL_OVERRIDE", "linear_prob", "--skip-test", "--partial-weight")
+    assert train_net.main(words(home, tmp_path, *probe)) == 0
+    kept = ("run.json", "config.yaml", "base.safetensors", "tuned_final.safetensors")
+    before = {name: (tmp_path / name).read_bytes() for name in kept}
+    other = ("--weight", str(trained / "model_final.safetensors"), "--allow-changes")
+    assert train_net.main(words(home, tmp_path, *probe, *other)) == 2
+    assert "last.pt" in capsys.readouterr().err
+    assert before == {name: (tmp_path / name).read_bytes() for name in kept}
+    (tmp_path / "trained.json").write_text("{")
+    assert train_net.main(words(home, tmp_path, *probe)) == 2
+    assert "trained.json is damaged" in capsys.readouterr().err
+
+
 def test_last_state_serves_as_checkpoint(home: Path, trained: Path, tmp_path: Path) -> None:  # noqa: F811
     flags = ["--config-file", str(CONFIG), "--task_config", str(home / "drawn.yaml"), *TINY]
     last = ["--weight", str(trained / "last.pt"), "OUTPUT_DIR", str(tmp_path)]
