@@ -95,8 +95,8 @@ def evaluate(
             found, failures = _predict(detector, test_set, loader, journal, device, strict)
         except KeyboardInterrupt:
             logger.warning(
-                "interrupted; the predictions made so far are kept in %s, and the same command "
-                "with --resume goes on from them",
+                "interrupted; the predictions made so far are kept in %s "
+                "(test_grounding_net.py goes on from them with --resume)",
                 output_dir,
             )
             raise
