@@ -1,5 +1,6 @@
 """All runs of one fine-tuning command: each trained, judged from the disk, and set side by side."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from glipkit.config.load import load_tasks
+from glipkit.config.load import load_tasks, to_yaml
 from glipkit.data.build import build_test_sets
 from glipkit.data.few_shot import prepared_few_shot
 from glipkit.programs.evaluation import load_tokenizer
@@ -118,7 +119,8 @@ def _one(run: PlannedRun, cfg: CfgNode, options: Options, device: torch.device) 
     )
     which = weights_to_judge(trained, skip_test=options.skip_test, only_best=options.only_best)
     tested = _tested(run, cfg, options)
-    asked = {"which": which, "test": list(tested.DATASETS.TEST), "run": trained.digest}
+    settings = hashlib.sha256(to_yaml(tested).encode()).hexdigest()
+    asked = {"which": which, "settings": settings, "run": trained.digest}
     figures = from_main(lambda: _known(folder, asked))  # all ranks judge, or none
     if figures is None:
         found = judge_trained(tested, trained, folder=folder, which=which, device=device)
