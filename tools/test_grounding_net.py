@@ -12,7 +12,13 @@ from glipkit.engine.checkpoint import weights_hash
 from glipkit.evaluation.overview import overview, write_summary
 from glipkit.evaluation.pictures import save_pictures
 from glipkit.evaluation.results import Results
-from glipkit.programs.evaluation import judge, load_model, load_tokenizer, offset_override
+from glipkit.programs.evaluation import (
+    judge,
+    load_model,
+    load_tokenizer,
+    offset_override,
+    warn_of_other_captions,
+)
 from glipkit.runtime.distributed import is_main
 
 EXAMPLE = """python tools/test_grounding_net.py --task_config configs/coco/val.yaml \\
@@ -41,6 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
         for task in tasks
         for test_set in build_test_sets(task.cfg, load_tokenizer(task.cfg))
     ]
+    warn_of_other_captions(args.tuned, [test_set for _, test_set in jobs])
     weight = args.weight or first.MODEL.WEIGHT
     model = load_model(first, weight=weight, tuned=args.tuned, partial=args.partial_weight)
     model, digest = model.to(device), weights_hash(model)

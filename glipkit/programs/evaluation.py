@@ -1,5 +1,8 @@
 """A model, and its judgement on one test set: what every tool does in the same way."""
 
+import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,7 +11,7 @@ from yacs.config import CfgNode
 from glipkit.config.load import to_yaml
 from glipkit.data.test_set import TestSet
 from glipkit.engine.checkpoint import load_weights, weights_hash
-from glipkit.engine.tuned import has_prompt_offset, load_tuned
+from glipkit.engine.tuned import has_prompt_offset, load_tuned, read_tuned
 from glipkit.engine.weights import find_weights
 from glipkit.evaluation.build import build_evaluator, describe_protocol, images_per_rank
 from glipkit.evaluation.results import Results
@@ -18,6 +21,10 @@ from glipkit.modeling.build import build_detector, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.runtime.distributed import is_main
 from glipkit.runtime.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+CAPTIONS = "captions"  # in the header of a file of tuned weights
 
 
 def load_tokenizer(cfg: CfgNode) -> Tokenizer:
@@ -30,6 +37,29 @@ def offset_override(tuned: str | Path | None) -> list[str]:
     if tuned is None or not has_prompt_offset(tuned):
         return []
     return ["MODEL.DYHEAD.FUSE_CONFIG.ADD_LINEAR_LAYER", "True"]
+
+
+def spoken(test_sets: Sequence[TestSet]) -> dict[str, str]:
+    """What tuned weights say of the captions they were chosen by, for the header of their file."""
+    captions = [caption for test_set in test_sets for caption in test_set.captions]
+    return {CAPTIONS: json.dumps(list(dict.fromkeys(captions)))} if captions else {}
+
+
+def warn_of_other_captions(tuned: str | Path | None, test_sets: Sequence[TestSet]) -> None:
+    """Say so when a learned prompt meets captions it was not learnt with.
+
+    A prompt offset belongs to token positions (BEHAVIOUR 16): under other words it means nothing.
+    """
+    if tuned is None or not has_prompt_offset(tuned):
+        return
+    known = json.loads(read_tuned(tuned)[1].get(CAPTIONS, "[]"))
+    strange = [c for test_set in test_sets for c in test_set.captions if known and c not in known]
+    if strange:
+        logger.warning(
+            "the prompt of %s was learnt with %r, but is used with %r: a learned prompt belongs to "
+            "the positions of its own words, so these figures say little",
+            *(str(tuned), known[0], strange[0]),
+        )
 
 
 def load_model(

@@ -34,7 +34,7 @@ from glipkit.engine.tuned import save_tuned
 from glipkit.engine.tuning import TuningPlan
 from glipkit.modeling.build import build_learner, build_model
 from glipkit.modeling.glip import GLIP
-from glipkit.programs.evaluation import judge, load_tokenizer
+from glipkit.programs.evaluation import judge, load_tokenizer, spoken
 from glipkit.runtime.distributed import (
     broadcast_object,
     from_main,
@@ -271,7 +271,7 @@ class _Run:
                 base_path=self.base,
                 base_hash=self.base_hash,
                 mode=self.plan.mode or "frozen parts",
-                extra={"step": str(step)},
+                extra={"step": str(step), **spoken(self.test_sets)},
             )
 
         from_main(write)  # a full disk is an error on every rank

@@ -242,6 +242,23 @@ def test_a_learnt_prompt_is_small(home: Path, tmp_path: Path) -> None:  # noqa: 
     assert tuned.stat().st_size < 2000
 
 
+def test_a_learnt_prompt_speaks_up_under_other_words(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    line = words(home, tmp_path, "SOLVER.TUNING_HIGHLEVEL_OVERRIDE", "language_prompt_v2")
+    assert finetune.main([*line, "--skip-test", "TEST.DURING_TRAINING", "True"]) == 0
+    names = '[{"id": 3, "name": "lion"}, {"id": 7, "name": "dog"}, {"id": 11, "name": "owl"}]'
+    judged = [
+        *("--config-file", str(CONFIG), "--task_config", str(home / "drawn.yaml"), *TINY),
+        *("--weight", str(home / "tiny.pth"), "TEST.SUBSET", "2"),
+        *("--tuned", str(tmp_path / "drawn" / "tuned_final.safetensors")),
+    ]
+    own, other = tmp_path / "own", tmp_path / "other"
+    assert test_grounding_net.main([*judged, "OUTPUT_DIR", str(own)]) == 0
+    assert "was learnt with" not in (own / "log.txt").read_text()
+    override = ("DATASETS.USE_OVERRIDE_CATEGORY", "True", "DATASETS.OVERRIDE_CATEGORY", names)
+    assert test_grounding_net.main([*judged, *override, "OUTPUT_DIR", str(other)]) == 0
+    assert "was learnt with 'cat. dog. owl'" in (other / "log.txt").read_text()
+
+
 def test_tuned_weights_of_another_base_are_refused(
     home: Path,  # noqa: F811
     tmp_path: Path,
