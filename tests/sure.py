@@ -18,4 +18,6 @@ def without_chance(model: nn.Module) -> nn.Module:
             part.probability = 0.0
         elif isinstance(part, TextLayer):
             part.dropout = 0.0
+        elif hasattr(part, "dropout_prob"):  # BERT's attention in transformers 4
+            part.dropout_prob = 0.0
     return model.train()
