@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 
-def interleaved(
+def turns(
     functions: Sequence[Callable[[], object]], repeats: int, warmup: int = 1
-) -> list[float]:
-    """The median seconds of each function, called in turn: A B A B ...
+) -> list[list[float]]:
+    """The seconds of each call of each function, called in turn: A B A B ...
 
     What slows the machine down for a while then slows all of them down. On a GPU every call is
     waited for.
@@ -32,7 +32,14 @@ def interleaved(
             _wait()
             if turn >= warmup:
                 measured.append(time.perf_counter() - start)
-    return [statistics.median(measured) for measured in seconds]
+    return seconds
+
+
+def interleaved(
+    functions: Sequence[Callable[[], object]], repeats: int, warmup: int = 1
+) -> list[float]:
+    """The median of each function's `turns`."""
+    return [statistics.median(measured) for measured in turns(functions, repeats, warmup)]
 
 
 def machine() -> dict[str, str | int | float]:
