@@ -1,70 +1,8 @@
 // The hot loops of deform_conv.cpp, in GCC's and Clang's vector types.
 //
-// deform_conv_targets.h includes this once for each instruction set, in a namespace of its own,
-// with VECTOR_BYTES (the width of a register) and TILE_ROWS (rows whose sums fit into the
-// registers) defined. Nothing here may call an inline function from elsewhere: its one copy in the
-// program could then be the one for AVX-512.
+// targets.h includes this once for each instruction set.
 
-template <typename T>
-struct Vector {
-  // May lie anywhere in memory, not only at multiples of its size.
-  typedef T type __attribute__((vector_size(VECTOR_BYTES), aligned(alignof(T)), may_alias));
-  static constexpr int64_t length = VECTOR_BYTES / static_cast<int64_t>(sizeof(T));
-};
-
-template <typename T>
-inline typename Vector<T>::type& at(T* pointer) {
-  return *reinterpret_cast<typename Vector<T>::type*>(pointer);
-}
-
-template <typename T>
-inline const typename Vector<T>::type& at(const T* pointer) {
-  return *reinterpret_cast<const typename Vector<T>::type*>(pointer);
-}
-
-// c (ROWS x 2 vectors) += a (ROWS x depth) b (depth x 2 vectors); the sums stay in registers.
-template <typename T, int ROWS>
-inline void multiply_tile(const T* a, int64_t a_stride, int64_t depth, const T* b, T* c) {
-  using V = typename Vector<T>::type;
-  constexpr int64_t L = Vector<T>::length;
-  V sum[ROWS][2];
-#pragma GCC unroll 16
-  for (int r = 0; r < ROWS; ++r) {
-    sum[r][0] = at(c + r * kPanel);
-    sum[r][1] = at(c + r * kPanel + L);
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    const V left = at(b + k * kPanel), right = at(b + k * kPanel + L);
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; ++r) {
-      const T factor = a[r * a_stride + k];
-      sum[r][0] += factor * left;
-      sum[r][1] += factor * right;
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < ROWS; ++r) {
-    at(c + r * kPanel) = sum[r][0];
-    at(c + r * kPanel + L) = sum[r][1];
-  }
-}
-
-// c (rows x kPanel) += a (rows x depth) b (depth x kPanel).
-template <typename T>
-void multiply(const T* a, int64_t a_stride, int64_t rows, int64_t depth, const T* b, T* c) {
-  for (int64_t j = 0; j < kPanel; j += 2 * Vector<T>::length) {
-    int64_t r = 0;
-    for (; r + TILE_ROWS <= rows; r += TILE_ROWS) {
-      multiply_tile<T, TILE_ROWS>(a + r * a_stride, a_stride, depth, b + j, c + r * kPanel + j);
-    }
-    for (; r + 4 <= rows; r += 4) {
-      multiply_tile<T, 4>(a + r * a_stride, a_stride, depth, b + j, c + r * kPanel + j);
-    }
-    for (; r < rows; ++r) {
-      multiply_tile<T, 1>(a + r * a_stride, a_stride, depth, b + j, c + r * kPanel + j);
-    }
-  }
-}
+#include "cpu/matrix_product.h"
 
 // One row of `columns` for each sample: its four corners weighted, times its strength.
 template <typename T>

@@ -29,73 +29,8 @@ struct Kernels {
                           int64_t product_stride);
 };
 
-namespace baseline {  // SSE2 or NEON: 16 registers of 16 bytes at the least
-#define VECTOR_BYTES 16
-#define TILE_ROWS 4
-#include "deform_conv_kernels.h"
-#undef VECTOR_BYTES
-#undef TILE_ROWS
-}  // namespace baseline
-
-#if defined(__x86_64__)
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-namespace avx2 {  // 16 registers of 32 bytes
-#define VECTOR_BYTES 32
-#define TILE_ROWS 6
-#include "deform_conv_kernels.h"
-#undef VECTOR_BYTES
-#undef TILE_ROWS
-}  // namespace avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f")
-#endif
-namespace avx512 {  // 32 registers of 64 bytes
-#define VECTOR_BYTES 64
-#define TILE_ROWS 14
-#include "deform_conv_kernels.h"
-#undef VECTOR_BYTES
-#undef TILE_ROWS
-}  // namespace avx512
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-#endif  // __x86_64__
-
-// The best that the processor has; ATEN_CPU_CAPABILITY (default, avx2, avx512) allows less, as it
-// does for PyTorch's own kernels.
-template <typename T>
-Kernels<T> best_kernels() {
-#if defined(__x86_64__)
-  const char* variable = std::getenv("ATEN_CPU_CAPABILITY");
-  const std::string allowed = variable ? variable : "";
-  const bool allow_avx2 = allowed != "default", allow_avx512 = allow_avx2 && allowed != "avx2";
-  if (allow_avx512 && __builtin_cpu_supports("avx512f")) return avx512::kernels<T>();
-  if (allow_avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return avx2::kernels<T>();
-  }
-#endif
-  return baseline::kernels<T>();
-}
-
-template <typename T>
-const Kernels<T>& kernels() {
-  static const Kernels<T> best = best_kernels<T>();
-  return best;
-}
+#define TARGET_KERNELS "cpu/deform_conv_kernels.h"
+#include "cpu/targets.h"
 
 }  // namespace
 }  // namespace glipkit
