@@ -1,12 +1,15 @@
 """The oneDNN path gives what PyTorch's own gives, and stays out where it does not belong."""
 
+from collections.abc import Callable
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 
-from glipkit.layers.linear import Linear, linear, speed_up_linears
+from glipkit.layers.linear import Linear, linear, linear_gelu, speed_up_linears
 
 
 @pytest.fixture
@@ -39,19 +42,85 @@ def test_strided_input_and_weight() -> None:
         assert_close(linear(x, weight, None), x @ weight.T)
 
 
+@pytest.mark.parametrize("shape", [(24,), (2, 3, 24), (0, 24)])
+def test_gelu(shape: tuple[int, ...]) -> None:
+    x, layer = torch.randn(*shape), nn.Linear(24, 7)
+    expected = functional.gelu(layer(x))
+    assert_close(linear_gelu(x, layer.weight, layer.bias), expected)
+    with torch.inference_mode():
+        assert_close(linear_gelu(x, layer.weight, layer.bias), expected)
+
+
+def gradients_of(through: Callable[..., Tensor], *operands: Tensor) -> tuple[Tensor, ...]:
+    """Of the operands that ask for one, when every output counts differently."""
+    output = through(*operands)
+    ramp = torch.linspace(-1, 1, output.numel()).view(output.shape)
+    return torch.autograd.grad(output, [o for o in operands if o.requires_grad], ramp)
+
+
+@pytest.mark.parametrize("needed", list(product([True, False], repeat=3))[:-1], ids=str)
+@pytest.mark.parametrize("outputs", [7, 40])
+def test_gradients(outputs: int, needed: tuple[bool, ...]) -> None:
+    shapes = (2, 3, 24), (outputs, 24), (outputs,)
+    operands = [torch.randn(s, requires_grad=n) for s, n in zip(shapes, needed)]
+    assert_close(gradients_of(linear, *operands), gradients_of(functional.linear, *operands))
+
+
+@pytest.mark.parametrize("shape", [(24,), (1, 24), (5, 24), (2, 3, 4, 24)])
+def test_gradients_without_bias(shape: tuple[int, ...]) -> None:
+    operands = torch.randn(shape, requires_grad=True), torch.randn(7, 24, requires_grad=True)
+    assert_close(gradients_of(linear, *operands), gradients_of(functional.linear, *operands))
+
+
+def test_gradients_of_strided_operands() -> None:
+    x, weight = torch.randn(3, 24, 5).mT, torch.randn(24, 7).T
+    operands = x.requires_grad_(), weight.requires_grad_()
+    assert_close(gradients_of(linear, *operands), gradients_of(functional.linear, *operands))
+    expanded = torch.ones(()).expand(3, 5, 7)  # the gradient that a sum sends
+    found, expected = (
+        torch.autograd.grad(f(*operands), operands, expanded) for f in (linear, functional.linear)
+    )
+    assert_close(found, expected)
+
+
+def test_gradients_of_gradients() -> None:
+    x, weight = torch.randn(3, 8, requires_grad=True), torch.randn(4, 8, requires_grad=True)
+    found = []
+    for through in (linear, functional.linear):
+        (grad,) = torch.autograd.grad(through(x, weight).square().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(grad.square().sum(), (x, weight)))
+    assert_close(found[0], found[1])
+
+
+def test_nothing_is_kept_for_frozen_weights() -> None:
+    kept: list[Tensor] = []
+    x, layer = torch.randn(3, 8), Linear(8, 4)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        layer.requires_grad_(False)
+        layer(x.requires_grad_())
+        assert not any(t.data_ptr() == x.data_ptr() for t in kept)
+        layer.requires_grad_(True)
+        layer(x)
+        assert any(t.data_ptr() == x.data_ptr() for t in kept)
+
+
 @pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this PyTorch has no oneDNN"
 )
-def test_inference_in_float32_asks_onednn(asked: list[Tensor]) -> None:
+def test_float32_asks_onednn(asked: list[Tensor]) -> None:
     with torch.inference_mode():
         Linear(8, 4)(torch.randn(3, 8))
+    layer = Linear(8, 4)
+    layer(torch.randn(3, 8)).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
     assert asked == []
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")  # of the mkldnn flags themselves
 def test_everything_else_does_not(asked: list[Tensor]) -> None:
     layer = Linear(8, 4)
-    layer(torch.randn(3, 8)).sum().backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(torch.randn(3, 8)).sum().backward()
     assert layer.weight.grad.abs().sum() > 0
     with torch.no_grad():
         layer.double()(torch.randn(3, 8, dtype=torch.float64))
