@@ -4,66 +4,17 @@
 
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <algorithm>
-#include <new>
-#include <type_traits>
 #include <vector>
 
 #include "cpu/deform_conv_targets.h"
+#include "cpu/tensors.h"
 #include "deform_conv.h"
 
 namespace glipkit {
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
 constexpr int64_t kSmallest = 1 << 16;  // numbers worth waking a thread for, when only moved
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Memory of one thread, on a cache line, filled with zeros.
-template <typename T>
-class Scratch {
- public:
-  explicit Scratch(int64_t size) : data_(new (std::align_val_t{64}) T[size]()) {}
-  ~Scratch() { operator delete[](data_, std::align_val_t{64}); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  T* get() const { return data_; }
-
- private:
-  T* data_;
-};
-
-template <typename T>
-constexpr ScalarType scalar_type() {
-  return std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
-}
-
-template <typename T>
-Tensor as_type(const Tensor& tensor) {
-  return torch::stable::to(tensor, scalar_type<T>());
-}
-
-template <typename T>
-Tensor new_tensor(const Tensor& like, std::vector<int64_t> size) {
-  return torch::stable::new_empty(like, size, scalar_type<T>());
-}
-
-template <typename T>
-Tensor new_zeros(const Tensor& like, std::vector<int64_t> size) {
-  return torch::stable::new_zeros(like, size, scalar_type<T>());
-}
-
-template <typename T>
-Tensor contiguous_as(const Tensor& tensor) {
-  return torch::stable::contiguous(as_type<T>(tensor));
-}
 
 // (B, C, H, W), laid out anyhow, to (B, H * W + 1, C): a row of channels for every pixel, and one
 // row of zeros, where everything outside the image is read.
