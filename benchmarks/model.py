@@ -1,31 +1,48 @@
-"""Where the time of one picture goes, stage by stage: python benchmarks/model.py [--json PATH].
+"""The whole model beside the published pipeline: python benchmarks/model.py [--names NAME ...].
 
-The whole way from normalised pixels and token ids to detections, with weights filled by name (no
-download). Stages are timed inside complete runs, so their sum is what a user waits for.
+From a normalised picture of 800 x 1066 and token ids to detections, with weights filled by name
+(no download). Ours as it is used: the detector, which remembers the prompt. The published pipeline
+(tests/reference/pipeline.py) pads the words to 256 tokens and encodes them for every picture. On a
+CPU it works in float32 also beside ours in bfloat16.
+
+What all benchmarks of the whole model share is here: the model, the picture and the prompts.
 """
 
 import argparse
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import dataclasses
+import functools
+import statistics
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import counts
 import torch
-from timing import machine
-from torch import nn
+from rows import DTYPES, Row, difference, timed
+from rows import main as program
+from timing import turns
+from torch import Tensor
+from torchvision.ops import box_iou
+from yacs.config import CfgNode
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from reference.pipeline import PublishedModel, PublishedPipeline
 
 from glipkit.config.load import load_config
 from glipkit.grounding.captions import class_prompt
 from glipkit.grounding.tokenizer import Tokenizer
-from glipkit.modeling.build import build_model, build_postprocessor
+from glipkit.modeling.build import build_detector, build_model, build_postprocessor
 from glipkit.modeling.fill import fill_model, synthetic_image
-from glipkit.modeling.glip import GLIP
-from glipkit.ops.library import loaded
+from glipkit.modeling.glip import GLIP, GroundingOutput
+from glipkit.modeling.multi_prompt import Detector
+from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch, pad_images
-from glipkit.structures.prompts import PromptBatch, batch_prompts
+from glipkit.structures.prompts import PromptBatch, TokenizedPrompt, batch_prompts
 
+ROWS = ("glip_t_coco80", "glip_t_two_words")
 CONFIG = Path(__file__).parents[1] / "configs" / "pretrain" / "glip_Swin_T_O365_GoldG.yaml"
+SMALL = Path(__file__).parent / "small.yaml"
 COCO = (
     "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, "
     "fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, "
@@ -37,61 +54,25 @@ COCO = (
     "refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
 )
 PROMPTS = {"coco": COCO.split(", "), "two": ["person", "dog"]}
-# Stage -> what the timing files of the reference call it (--reference).
-STAGES = {
-    "text encoder": "language backbone",
-    "backbone": "swin",
-    "pyramid": "fpn",
-    "fusion": "VLFuse",
-    "text layers": "BertEncoderLayer",
-    "DyConv": "DyConv",
-    "predictor": "head projections",
-    "post-processing": "post-processing",
-}
+PROMPT_OF = {"glip_t_coco80": "coco", "glip_t_two_words": "two"}
+SIZE = (800, 1066)  # pixels; padded to 800 x 1088
+# Raw answers, relative L2; and how many detections in a hundred may have no partner (a score at
+# the threshold, a near tie in the suppression). bfloat16 moves all boxes: not judged.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}
+UNMATCHED = {"float32": 0.01, "bfloat16": 1.0}
+REPEATS = 3
 
 
-class Stopwatch:
-    """Seconds per stage, added up over the calls of the modules that belong to it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        start = self.now()
-        yield
-        self.seconds[name] += self.now() - start
-
-    def watch(self, name: str, module: nn.Module) -> None:
-        """Time every call of a module."""
-        starts: list[float] = []
-        module.register_forward_pre_hook(lambda *_: starts.append(self.now()))
-
-        def stop(*_: object) -> None:
-            self.seconds[name] += self.now() - starts.pop()
-
-        module.register_forward_hook(stop)
-
-    def now(self) -> float:
-        """Seconds; a GPU is waited for."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-
-def watch_stages(model: GLIP, watch: Stopwatch) -> None:
-    """Assign the modules to the stages."""
-    watch.watch("text encoder", model.text_encoder)
-    watch.watch("backbone", model.backbone)
-    watch.watch("pyramid", model.pyramid)
-    watch.watch("predictor", model.predictor)
-    for block in model.tower.blocks:
-        for name, part in (("fusion", block.fusion), ("text layers", block.text_layer),
-                           ("DyConv", block.dyconv)):  # fmt: skip
-            if part is not None:
-                watch.watch(name, part)
+def load(arguments: argparse.Namespace, *overrides: str) -> tuple[CfgNode, GLIP]:
+    """GLIP-T in evaluation mode, the same weights each time; a small model for --quick."""
+    low = ("TEST.PRECISION", arguments.dtype)
+    files = [CONFIG, SMALL] if arguments.quick else [CONFIG]
+    cfg = load_config(files, [*low, *overrides])
+    with torch.device("meta"):
+        model = build_model(cfg)
+    model.to_empty(device=arguments.device)
+    fill_model(model)
+    return cfg, model.eval()
 
 
 def picture(size: tuple[int, int]) -> ImageBatch:
@@ -106,68 +87,112 @@ def words(prompt: str, tokenizer: Tokenizer) -> PromptBatch:
     return batch_prompts([tokenizer(class_prompt(PROMPTS[prompt]))])
 
 
-def measure(arguments: argparse.Namespace) -> dict:
-    """Run the model a few times and report the run of median length."""
-    torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
-    cfg = load_config([arguments.config])
-    with torch.device("meta"):
-        model = build_model(cfg)
-    model.to_empty(device=device)
-    fill_model(model)
-    model.eval()
-    decide = build_postprocessor(cfg)
-    images = picture(arguments.size).to(device)
-    prompts = words(arguments.prompt, Tokenizer.load(cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE))
-    prompts = prompts.to(device)
+class Subject:
+    """A picture and a prompt, ready for either side.
 
-    watch = Stopwatch(device)
-    watch_stages(model, watch)
-    runs, found = [], 0
-    bfloat16 = arguments.precision == "bfloat16"
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        for _ in range(1 + arguments.repeats):  # the first one warms up
-            watch.seconds = dict.fromkeys(STAGES, 0.0)
-            start = watch.now()
-            output = model(images, prompts)
-            with watch.stage("post-processing"):
-                found = len(decide(output, prompts.phrase_tokens, images.sizes)[0])
-            runs.append((watch.now() - start, watch.seconds))
-    # The run of median length, whole: its stages add up, medians of stages would not.
-    runs = sorted(runs[1:], key=lambda run: run[0])
-    total, seconds = runs[len(runs) // 2]
-    return {
-        "machine": machine() | {"compiled": loaded()},
-        "model": arguments.config.stem,
-        "precision": arguments.precision,
-        "device": arguments.device,
-        "pixels": list(images.pixels.shape),
-        "prompt": arguments.prompt,
-        "tokens": prompts.token_ids.shape[1],
-        "median_of": arguments.repeats,
-        "total_seconds": total,
-        "fastest_and_slowest_seconds": [runs[0][0], runs[-1][0]],
-        "seconds": seconds | {"other": total - sum(seconds.values())},
-        "detections": found,
+    Args:
+        arguments: of the command line.
+        cfg: of the model.
+        prompt: a key of PROMPTS.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, cfg: CfgNode, prompt: str) -> None:
+        self.size = (192, 256) if arguments.quick else SIZE
+        self.images = picture(self.size).to(arguments.device)
+        tokenizer = Tokenizer.load(cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE)
+        self.prompt: TokenizedPrompt = tokenizer(class_prompt(PROMPTS[prompt]))
+        self.batch = batch_prompts([self.prompt]).to(arguments.device)
+        self.device, self.low = arguments.device, DTYPES[arguments.dtype]
+
+    @property
+    def tokens(self) -> int:
+        """T of ours: those of the prompt, rounded up."""
+        return self.batch.token_ids.shape[1]
+
+    def precision(self, side: object) -> torch.autocast:
+        """Autocast, if the side needs and knows it: torchvision has no bfloat16 on a CPU."""
+        low = self.low != torch.float32 and not isinstance(side, Detector)
+        if self.device == "cpu" and isinstance(side, PublishedPipeline | PublishedModel):
+            low = False
+        return torch.autocast(self.device, self.low, enabled=low)
+
+    @torch.inference_mode()
+    def ask(self, side: Detector | PublishedPipeline) -> list[Detections]:
+        """What a side finds. The detector sees to its precision itself."""
+        with self.precision(side):
+            return side(self.images, [self.prompt], [self.size])
+
+    @torch.inference_mode()
+    def raw(self, model: torch.nn.Module) -> list[Tensor]:
+        """What a model says of all anchors: logits of the prompt's own tokens, boxes, centers."""
+        with self.precision(model):
+            output: GroundingOutput = model(self.images, self.batch)
+        seen = int(self.batch.token_mask.sum())
+        return [
+            torch.cat([level.token_logits[..., :seen] for level in output.levels], dim=1),
+            torch.cat([level.box_deltas for level in output.levels], dim=1),
+            torch.cat([level.centerness for level in output.levels], dim=1),
+        ]
+
+
+def unmatched(ours: Sequence[Detections], reference: Sequence[Detections]) -> float:
+    """The share of detections, of both sides, without a partner of the same phrase on the other.
+
+    Partners overlap by 0.99 and differ in score by at most 1 %.
+    """
+    alone = total = 0
+    for a, b in zip(ours, reference, strict=True):
+        near = box_iou(a.boxes.float(), b.boxes.float()) > 0.99
+        near &= a.phrase_ids[:, None] == b.phrase_ids
+        near &= (a.scores[:, None] - b.scores).abs() <= 0.01 * b.scores
+        alone += int((~near.any(dim=1)).sum() + (~near.any(dim=0)).sum())
+        total += len(a) + len(b)
+    return alone / total if total else 0.0
+
+
+def compare(name: str, arguments: argparse.Namespace) -> Row:
+    """Our detector beside the published pipeline, with the same weights."""
+    cfg, model = load(arguments)
+    detector = build_detector(cfg, model)
+    pipeline = PublishedPipeline.of(model, build_postprocessor(cfg)).eval()
+    subject = Subject(arguments, cfg, PROMPT_OF[name])
+
+    def first_time() -> None:
+        detector.forget()
+        subject.ask(detector)
+
+    apart = difference(subject.raw(model), subject.raw(pipeline.model))
+    found = subject.ask(detector)
+    alone = unmatched(found, subject.ask(pipeline))  # warmed up now, both of them
+    seconds = turns(
+        [lambda: subject.ask(detector), lambda: subject.ask(pipeline), first_time],
+        1 if arguments.quick else REPEATS,
+        warmup=0,
+    )
+    height, width = subject.images.pixels.shape[2:]
+    work = {} if arguments.quick else counts.glip_t(height, width, subject.tokens)
+    work.pop("text encoder", None)  # remembered
+    fields = counts.fields(work) if work else {"extra": {}}
+    fields["extra"] |= {
+        "detections": len(found[0]),
+        "detections_unmatched": alone,
+        "tokens": subject.tokens,
+        "ours_without_prompt_cache": statistics.median(seconds[2]),
     }
-
-
-def table(report: dict, reference: dict | None) -> str:
-    """As people read it; the reference's seconds stand beside ours without being compared."""
-    total = report["total_seconds"]
-    lines = [f"{'stage':<18}{'seconds':>10}{'share':>9}" + ("    published*" if reference else "")]
-    for name, seconds in [*report["seconds"].items(), ("total", total)]:
-        line = f"{name:<18}{seconds:>10.3f}{seconds / total:>9.1%}"
-        if reference:
-            theirs = reference["seconds"].get(STAGES.get(name, name))
-            line += f"{theirs:>14.3f}" if theirs is not None else f"{'-':>14}"
-        lines.append(line)
-    if reference:
-        lines.append(
-            f"* seconds of the published pipeline, measured on another machine ("
-            f"{reference['image']}, {reference['threads']} threads): context, no comparison"
-        )
-    return "\n".join(lines)
+    row = timed(
+        name,
+        seconds[:2],
+        difference=apart,
+        tolerance=TOLERANCE[arguments.dtype],
+        arguments=arguments,
+        against="the published pipeline (tests/reference/pipeline.py)",
+        size=f"{subject.size[0]}x{subject.size[1]} pixels, {subject.tokens} tokens",
+        **fields,
+    )
+    if alone > UNMATCHED[arguments.dtype]:
+        reason = f"{alone:.1%} of the detections have no partner on the other side."
+        row = dataclasses.replace(row, outputs_match=False, reason=reason)
+    return row
 
 
 def size(text: str) -> tuple[int, int]:
@@ -178,36 +203,12 @@ def size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def main() -> None:
-    """Measure, print a table, and write the JSON file if one is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=CONFIG, help="YAML file of the model")
-    parser.add_argument("--size", type=size, default=(800, 1066), help="HEIGHTxWIDTH in pixels")
-    parser.add_argument("--prompt", choices=sorted(PROMPTS), default="coco")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the numbers here")
-    parser.add_argument("--reference", type=Path, metavar="PATH",
-                        help="a timing_*.json of the reference, printed as context")  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a small picture, once")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.size, arguments.repeats = (256, 320), 1
-    report = measure(arguments)
-    reference = json.loads(arguments.reference.read_text()) if arguments.reference else None
-    print(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
-    print(
-        f"{report['model']}, {report['precision']} on {report['device']}, pixels "
-        f"{report['pixels']}, {report['tokens']} tokens, {report['detections']} detections"
-    )
-    print(table(report, reference))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
-        print(f"written to {arguments.json}")
+def rows(arguments: argparse.Namespace) -> list[dict]:
+    """The rows of `arguments.names`."""
+    return [compare(name, arguments).as_dict() for name in arguments.names]
 
+
+main = functools.partial(program, ROWS, rows, __doc__)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -87,8 +87,8 @@ def timed(
     name: str,
     seconds: Sequence[Sequence[float]],
     *,
-    difference: float,
-    tolerance: float,
+    difference: float | None,
+    tolerance: float | None,
     arguments: argparse.Namespace,
     **fields: Any,
 ) -> Row:
@@ -97,7 +97,8 @@ def timed(
     Args:
         name: of the row.
         seconds: of our calls and of the reference's, as `timing.turns` gives them.
-        difference: between the outputs of the two.
+        difference: between the outputs of the two; None where they cannot match, which needs a
+            `reason` among the fields.
         tolerance: of `difference`.
         arguments: of the command line.
         fields: further ones of the row.
@@ -108,7 +109,7 @@ def timed(
         ours=statistics.median(ours),
         reference=statistics.median(reference),
         unit="s",
-        outputs_match=difference <= tolerance,  # False for nan as well
+        outputs_match=None if difference is None else difference <= tolerance,  # nan: False
         difference=difference,
         tolerance=tolerance,
         device=arguments.device,
