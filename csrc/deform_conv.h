@@ -53,6 +53,13 @@ inline void check_type(const torch::stable::Tensor& tensor, const char* name,
       name, " must be on the device of ", other_name);
 }
 
+// Whether a map, (B, C, H, W), is to be read, and answered, as rows of channels: they lie together,
+// pixels at equal distances. glipkit/ops/deform_conv.py says the same of its fake tensors.
+inline bool has_rows(const torch::stable::Tensor& map) {
+  if (map.is_contiguous() || map.size(1) < 2 || map.stride(1) != 1) return false;
+  return map.size(2) < 2 || map.size(3) < 2 || map.stride(2) == map.size(3) * map.stride(3);
+}
+
 // Reads the sizes off the tensors and checks everything that a kernel relies on.
 inline Geometry check_deform_conv(const torch::stable::Tensor& input,
                                   const torch::stable::Tensor& offset,

@@ -7,6 +7,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
 
 #include <cstdint>
 #include <new>
@@ -37,6 +38,7 @@ class Scratch {
 
 template <typename T>
 constexpr ScalarType scalar_type() {
+  if (std::is_same_v<T, torch::headeronly::BFloat16>) return ScalarType::BFloat16;
   return std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
 }
 

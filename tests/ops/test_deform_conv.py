@@ -158,8 +158,18 @@ def shifted(tensor: Tensor) -> Tensor:
     return flat[1:].view(tensor.shape)
 
 
+def cut_from_tokens(tensor: Tensor) -> Tensor:
+    """A level of a pyramid whose levels lie one behind the other as rows of channels."""
+    if tensor.dim() != 4:
+        return tensor
+    tokens = tensor.flatten(2).mT
+    others = tokens.new_full((tokens.shape[0], 3, tokens.shape[2]), float("nan"))
+    cut = torch.cat([others, tokens, others], dim=1)[:, 3:-3]
+    return cut.mT.unflatten(2, tensor.shape[2:])
+
+
 @needs_compiled
-@pytest.mark.parametrize("layout", [channels_last, every_other, shifted])
+@pytest.mark.parametrize("layout", [channels_last, every_other, shifted, cut_from_tokens])
 @named({"small": SMALL["5x3"], "large": LARGE["groups"]})
 def test_layout_does_not_matter(case, layout, device):
     tensors = case.draw(torch.float32, device)
@@ -170,6 +180,30 @@ def test_layout_does_not_matter(case, layout, device):
     expected = gradients(modulated_deform_conv2d, tensors, case.geometry, grad_output)
     actual = gradients(modulated_deform_conv2d, laid_out, case.geometry, layout(grad_output))
     torch.testing.assert_close(actual, expected)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", [channels_last, cut_from_tokens])
+@named({name: LARGE[name] for name in ("groups", "stride")})
+def test_rows_of_channels_stay_rows(case, layout, dtype, device):
+    input, *others = case.draw(dtype, device)
+    leaf = layout(input).requires_grad_()
+    output = modulated_deform_conv2d(leaf, *others, **case.geometry)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    (gradient,) = torch.autograd.grad(output.sum(), leaf)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    fake = modulated_deform_conv2d(
+        *(t if t is None else t.to("meta") for t in (leaf, *others)), **case.geometry
+    )
+    assert fake.stride() == output.stride()
+
+
+@needs_compiled
+def test_opcheck_rows_of_channels(device):
+    input, *others = LARGE["groups"].draw(torch.float32, device)
+    arguments = (cut_from_tokens(input).requires_grad_(), *others, [1, 1], [1, 1], [1, 1])
+    torch.library.opcheck(torch.ops.glipkit.modulated_deform_conv2d.default, arguments)
 
 
 @needs_compiled
@@ -293,9 +327,11 @@ def test_second_derivative_is_refused(device):
 
 
 @needs_compiled
-def test_same_bits_from_run_to_run_and_for_any_threads():
-    tensors = LARGE["wide"].draw(torch.float32)
-    grad_output = torch.randn(2, 40, 19, 23)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@named({"wide": LARGE["wide"], "many": Case(size=(42, 40), channels=64), "five": Case(batch=5)})
+def test_same_bits_from_run_to_run_and_for_any_threads(case, dtype):
+    tensors = case.draw(dtype)
+    grad_output = torch.randn(case.batch, case.outputs, *case.size).to(dtype)
     threads = torch.get_num_threads()
 
     def run(count: int) -> list[Tensor]:
