@@ -147,18 +147,23 @@ Tensor panels_of_outputs(const Tensor& weight, const Geometry& g) {
   const Tensor packed = new_tensor<E>(weight, {K, g.groups, panels, Cg, kPanel});
   const E* from = static_cast<const E*>(weight.const_data_ptr());
   E* to = static_cast<E*>(packed.mutable_data_ptr());
-  torch::stable::parallel_for(0, g.groups * panels * steps, 1, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, g.groups * panels * steps, 8, [&](int64_t begin, int64_t end) {
+    const Scratch<E> turned(kStep * K * kPanel);  // (channels, taps, kPanel)
     for (int64_t item = begin; item < end; ++item) {
       const int64_t panel = item / steps, first = item % steps * kStep;
-      const int64_t in_group = panel % panels * kPanel;
+      const int64_t in_group = panel % panels * kPanel, channels = std::min(kStep, Cg - first);
       const int64_t outputs = std::min(kPanel, g.group_outputs() - in_group);
-      const E* source = from + (panel / panels * g.group_outputs() + in_group) * Cg * K;
-      for (int64_t j = 0; j < kPanel; ++j) {
-        for (int64_t c = first; c < std::min(first + kStep, Cg); ++c) {
-          E* target = to + panel * Cg * kPanel + (c / N * kPanel + j) * N + c % N;
-          const E* taps = source + (j * Cg + c) * K;
-          for (int64_t tap = 0; tap < K; ++tap) {
-            target[tap * g.groups * panels * Cg * kPanel] = j < outputs ? taps[tap] : E(0);
+      const int64_t o = panel / panels * g.group_outputs() + in_group;
+      if (outputs < kPanel) std::fill_n(turned.get(), kStep * K * kPanel, E(0));
+      transpose(from + (o * Cg + first) * K, Cg * K, outputs, channels * K, turned.get(), kPanel);
+      for (int64_t tap = 0; tap < K; ++tap) {
+        E* target = to + ((tap * g.groups * panels + panel) * Cg + first) * kPanel;
+        for (int64_t c = 0; c < channels; c += N) {
+          const E* source = turned.get() + (c * K + tap) * kPanel;
+          for (int64_t j = 0; j < kPanel; ++j) {
+            for (int64_t n = 0; n < N; ++n) {
+              target[c * kPanel + j * N + n] = source[n * K * kPanel + j];
+            }
           }
         }
       }
