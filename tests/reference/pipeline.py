@@ -197,11 +197,15 @@ class PublishedPipeline(nn.Module):
         return self.decide(output, tokens, picture.sizes[0])
 
     def decide(
-        self, output: GroundingOutput, phrase_tokens: Tensor, size: tuple[int, int]
+        self,
+        output: GroundingOutput,
+        phrase_tokens: Tensor,
+        size: tuple[int, int],
+        picture: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Post-processing of the first picture of an output."""
+        """Post-processing of one picture of an output."""
         levels = [
-            Level(level.token_logits[0], level.box_deltas[0], level.centerness[0], anchors)
+            Level(*(part[picture] for part in level), anchors)
             for level, anchors in zip(output.levels, output.anchors)
         ]
         return detect(levels, phrase_tokens, size, self.rules)
