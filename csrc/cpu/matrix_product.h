@@ -1,7 +1,11 @@
 // Products of matrices that lie in the cache: the register tiles that the operators share.
 //
 // A part of the kernels of an operator: included by them inside the namespace of an instruction set
-// (targets.h), hence no include guard. Needs kPanel, VECTOR_BYTES and TILE_ROWS.
+// (targets.h), once for each: hence the guard that targets.h lifts. Needs kPanel, VECTOR_BYTES and
+// TILE_ROWS.
+
+#ifndef MATRIX_PRODUCT
+#define MATRIX_PRODUCT
 
 template <typename T>
 struct Vector {
@@ -77,3 +81,5 @@ template <typename T>
 void multiply(const T* a, int64_t a_stride, int64_t rows, int64_t depth, const T* b, T* c) {
   multiply_into<T, false>(a, a_stride, rows, depth, b, c, kPanel);
 }
+
+#endif

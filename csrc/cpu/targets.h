@@ -18,6 +18,8 @@ namespace baseline {  // SSE2 or NEON: 16 registers of 16 bytes at the least
 #include TARGET_KERNELS
 #undef VECTOR_BYTES
 #undef TILE_ROWS
+#undef MATRIX_PRODUCT
+#undef EXPONENTIAL
 }  // namespace baseline
 
 #if defined(__x86_64__)
@@ -34,6 +36,8 @@ namespace avx2 {  // 16 registers of 32 bytes
 #include TARGET_KERNELS
 #undef VECTOR_BYTES
 #undef TILE_ROWS
+#undef MATRIX_PRODUCT
+#undef EXPONENTIAL
 }  // namespace avx2
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -49,6 +53,8 @@ namespace avx512 {  // 32 registers of 64 bytes
 #include TARGET_KERNELS
 #undef VECTOR_BYTES
 #undef TILE_ROWS
+#undef MATRIX_PRODUCT
+#undef EXPONENTIAL
 }  // namespace avx512
 #if defined(__clang__)
 #pragma clang attribute pop

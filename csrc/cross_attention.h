@@ -1,0 +1,48 @@
+// The checks of the attention between image and text.
+
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "checks.h"
+
+namespace glipkit {
+
+inline void check_cross_attention(const torch::stable::Tensor& image,
+                                  const torch::stable::Tensor& keys,
+                                  const torch::stable::Tensor& key_bias,
+                                  const torch::stable::Tensor& values,
+                                  const torch::stable::Tensor& text_mask, int64_t num_heads,
+                                  const torch::stable::Tensor& seed) {
+  using torch::headeronly::ScalarType;
+  GLIPKIT_CHECK(image.dim() == 3, "image must have shape (B, V, C), got ", shape(image));
+  GLIPKIT_CHECK(num_heads > 0, "num_heads must be at least 1, got ", num_heads);
+  GLIPKIT_CHECK(text_mask.dim() == 2 && text_mask.size(0) == image.size(0),
+                "text_mask must have shape (", image.size(0), ", T), got ", shape(text_mask));
+  const int64_t B = image.size(0), C = image.size(2), N = num_heads * text_mask.size(1);
+  for (const auto& [tensor, name] : {std::pair{&keys, "keys"}, std::pair{&values, "values"}}) {
+    GLIPKIT_CHECK(
+        tensor->dim() == 3 && tensor->size(0) == B && tensor->size(1) == N && tensor->size(2) == C,
+        name, " must have shape (", B, ", ", N, ", ", C, "), got ", shape(*tensor));
+  }
+  GLIPKIT_CHECK(key_bias.dim() == 2 && key_bias.size(0) == B && key_bias.size(1) == N,
+                "key_bias must have shape (", B, ", ", N, "), got ", shape(key_bias));
+  check_float(image, "image");
+  for (const auto& [tensor, name] :
+       {std::pair{&keys, "keys"}, std::pair{&key_bias, "key_bias"}, std::pair{&values, "values"}}) {
+    check_same_device(*tensor, name, image, "image");
+    GLIPKIT_CHECK(tensor->scalar_type() == image.scalar_type(), name, " must be ",
+                  torch::headeronly::toString(image.scalar_type()), " like image, got ",
+                  torch::headeronly::toString(tensor->scalar_type()));
+  }
+  GLIPKIT_CHECK(text_mask.scalar_type() == ScalarType::Bool, "text_mask must be bool, got ",
+                torch::headeronly::toString(text_mask.scalar_type()));
+  check_same_device(text_mask, "text_mask", image, "image");
+  GLIPKIT_CHECK(seed.numel() == 1 && seed.scalar_type() == ScalarType::Long,
+                "seed must be one int64 number, got shape ", shape(seed));
+}
+
+}  // namespace glipkit
