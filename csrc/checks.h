@@ -48,11 +48,14 @@ inline void check_float(const torch::stable::Tensor& tensor, const char* name) {
                 " must be float32 or float64, got ", torch::headeronly::toString(type));
 }
 
-inline void check_one_per_box(const torch::stable::Tensor& values, const char* name,
-                              const torch::stable::Tensor& boxes) {
-  GLIPKIT_CHECK(values.dim() == 1 && values.size(0) == boxes.size(0), name, " must have shape (",
-                boxes.size(0), ",), got ", shape(values));
-  check_same_device(values, name, boxes, "boxes");
+inline void check_nms_types(const torch::stable::Tensor& boxes, const torch::stable::Tensor& scores,
+                            const torch::stable::Tensor& groups) {
+  check_same_device(scores, "scores", boxes, "boxes");
+  check_same_device(groups, "groups", boxes, "boxes");
+  check_float(boxes, "boxes");
+  check_float(scores, "scores");
+  GLIPKIT_CHECK(groups.scalar_type() == torch::headeronly::ScalarType::Long,
+                "groups must be int64, got ", torch::headeronly::toString(groups.scalar_type()));
 }
 
 inline void check_nms_arguments(const torch::stable::Tensor& boxes,
@@ -60,12 +63,28 @@ inline void check_nms_arguments(const torch::stable::Tensor& boxes,
                                 const torch::stable::Tensor& groups) {
   GLIPKIT_CHECK(boxes.dim() == 2 && boxes.size(1) == 4, "boxes must have shape (N, 4), got ",
                 shape(boxes));
-  check_one_per_box(scores, "scores", boxes);
-  check_one_per_box(groups, "groups", boxes);
-  check_float(boxes, "boxes");
-  check_float(scores, "scores");
-  GLIPKIT_CHECK(groups.scalar_type() == torch::headeronly::ScalarType::Long,
-                "groups must be int64, got ", torch::headeronly::toString(groups.scalar_type()));
+  const auto check = [&](const torch::stable::Tensor& values, const char* name) {
+    GLIPKIT_CHECK(values.dim() == 1 && values.size(0) == boxes.size(0), name, " must have shape (",
+                  boxes.size(0), ",), got ", shape(values));
+  };
+  check(scores, "scores");
+  check(groups, "groups");
+  check_nms_types(boxes, scores, groups);
+}
+
+inline void check_nms_mask_arguments(const torch::stable::Tensor& boxes,
+                                     const torch::stable::Tensor& scores,
+                                     const torch::stable::Tensor& groups) {
+  GLIPKIT_CHECK(boxes.dim() == 3 && boxes.size(2) == 4, "boxes must have shape (B, N, 4), got ",
+                shape(boxes));
+  const auto check = [&](const torch::stable::Tensor& values, const char* name) {
+    GLIPKIT_CHECK(
+        values.dim() == 2 && values.size(0) == boxes.size(0) && values.size(1) == boxes.size(1),
+        name, " must have shape (", boxes.size(0), ", ", boxes.size(1), "), got ", shape(values));
+  };
+  check(scores, "scores");
+  check(groups, "groups");
+  check_nms_types(boxes, scores, groups);
 }
 
 }  // namespace glipkit

@@ -72,20 +72,77 @@ def nms_reference(
     return order[~gone].to(boxes.device)
 
 
+def nms_mask(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    iou_threshold: float,
+    *,
+    plus_one: bool = True,
+) -> Tensor:
+    """Which boxes `nms` keeps, for several lists of boxes at once.
+
+    The answer's size does not depend on what is kept, so a GPU is never waited for, and the call
+    can be part of a CUDA graph. There it takes B N^2 / 8 bytes of working memory (3 MB for a
+    picture's 5,000 candidates), and N is at most 131,072.
+
+    Lists of different lengths are filled up with boxes of score minus infinity: these are not kept
+    and suppress none. All else is as in `nms`.
+
+    Args:
+        boxes: (B, N, 4) float, (x1, y1, x2, y2).
+        scores: (B, N) float.
+        groups: (B, N) int64.
+        iou_threshold: see `nms`.
+        plus_one: see `nms`.
+
+    Returns:
+        (B, N) bool.
+
+    Raises:
+        ValueError: a wrong shape, dtype or device, or a threshold that is no IoU.
+    """
+    _check(boxes, scores, groups, iou_threshold, lists=True)
+    if not use_compiled(boxes.device.type):
+        return nms_mask_reference(boxes, scores, groups, iou_threshold, plus_one=plus_one)
+    arguments = _full(boxes), _full(scores), groups, iou_threshold, plus_one
+    return torch.ops.glipkit.nms_mask(*arguments)
+
+
+def nms_mask_reference(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    iou_threshold: float,
+    *,
+    plus_one: bool = True,
+) -> Tensor:
+    """The same as `nms_mask` in plain PyTorch, list by list on the CPU: see `nms_reference`."""
+    _check(boxes, scores, groups, iou_threshold, lists=True)
+    kept = torch.zeros(scores.shape, dtype=torch.bool)
+    for flags, *one in zip(kept, boxes.cpu(), scores.cpu(), groups.cpu()):
+        is_box = (one[1] != -torch.inf).nonzero()[:, 0]
+        one = [values[is_box] for values in one]
+        flags[is_box[nms_reference(*one, iou_threshold, plus_one=plus_one)]] = True
+    return kept.to(boxes.device)
+
+
 def _full(values: Tensor) -> Tensor:
     """At least float32, and out of reach of autograd: choosing has no gradient."""
     values = values.detach()
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
-def _check(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> None:
-    if boxes.dim() != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (N, 4), got {list(boxes.shape)}")
+def _check(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, lists: bool = False
+) -> None:
+    if boxes.dim() != 2 + lists or boxes.shape[-1] != 4:
+        wanted = "(B, N, 4)" if lists else "(N, 4)"
+        raise ValueError(f"boxes must have shape {wanted}, got {list(boxes.shape)}")
     for name, values in (("scores", scores), ("groups", groups)):
-        if values.shape != boxes.shape[:1]:
-            raise ValueError(
-                f"{name} must have shape ({boxes.shape[0]},), got {list(values.shape)}"
-            )
+        if values.shape != boxes.shape[:-1]:
+            wanted = tuple(boxes.shape[:-1])
+            raise ValueError(f"{name} must have shape {wanted}, got {list(values.shape)}")
         if values.device != boxes.device:
             raise ValueError(f"{name} must be on {boxes.device}, as boxes are; got {values.device}")
     for name, values in (("boxes", boxes), ("scores", scores)):
@@ -104,5 +161,12 @@ def _fake_nms(
     return boxes.new_empty(num_kept, dtype=torch.int64)
 
 
+def _fake_nms_mask(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, plus_one: bool
+) -> Tensor:
+    return scores.new_empty(scores.shape, dtype=torch.bool)
+
+
 if loaded():
     torch.library.register_fake("glipkit::nms", _fake_nms)
+    torch.library.register_fake("glipkit::nms_mask", _fake_nms_mask)

@@ -11,7 +11,7 @@ import torch
 from glipkit.ops import library
 
 PACKAGE = Path(library.__file__).parents[1]
-OPERATORS = ["nms", "modulated_deform_conv2d", "modulated_deform_conv2d_backward"]
+OPERATORS = ["nms", "nms_mask", "modulated_deform_conv2d", "modulated_deform_conv2d_backward"]
 CALL = """
 import torch
 from glipkit.ops.library import loaded

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from glipkit.ops import library
-from glipkit.ops.nms import nms, nms_reference
+from glipkit.ops.nms import nms, nms_mask, nms_mask_reference, nms_reference
 
 FORMS = [nms, nms_reference]
+MASK_FORMS = [nms_mask, nms_mask_reference]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
@@ -137,6 +138,55 @@ def test_nan_is_kept_and_seen(form, device):
     assert form(boxes, scores, groups, 0.5).tolist() == [4, 3, 0, 2]
 
 
+@pytest.mark.parametrize("scores_dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [200, 3000])
+def test_many_survivors_come_best_first(scores_dtype, count, device):
+    corner = torch.rand(count, 2) * 5000
+    boxes = torch.cat([corner, corner + 9], dim=1).to(device)
+    scores = (
+        torch.randn(count, dtype=scores_dtype) * 10 ** torch.arange(-3, 3).repeat(count)[:count]
+    )
+    scores[::7], scores[1::7], scores[2::7] = 0.0, -0.0, -torch.inf
+    groups = torch.randint(-(2**62), 2**62, (count,)).to(device)
+    kept = nms(boxes, scores.to(device), groups, 0.5)
+    assert kept.tolist() == scores.argsort(descending=True, stable=True).tolist()
+
+
+@pytest.mark.parametrize("form", MASK_FORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("count", "num_groups"), [(1, 1), (65, 1), (300, 5)])
+def test_mask_is_nms_of_every_list(form, dtype, count, num_groups, device):
+    lists = [draw(count, num_groups, device) for _ in range(3)]
+    boxes, scores, groups = (torch.stack(parts) for parts in zip(*lists))
+    kept = form(boxes.to(dtype), scores.to(dtype), groups, 0.45)
+    assert kept.dtype == torch.bool
+    assert kept.device.type == device
+    for flags, one in zip(kept, lists):
+        assert flags.nonzero()[:, 0].tolist() == nms(*one, 0.45).sort().values.tolist()
+
+
+@pytest.mark.parametrize("form", MASK_FORMS)
+def test_fillers_are_not_kept_and_suppress_none(form, device):
+    boxes, scores, groups = draw(120, 2, device)
+    longer = torch.cat([boxes[:1].expand(40, 4), boxes])[None]
+    filled = torch.cat([scores.new_full((40,), -torch.inf), scores])[None]
+    kept = form(longer, filled, torch.cat([groups[:1].expand(40), groups])[None], 0.5)
+    assert not kept[0, :40].any()
+    assert (
+        kept[0, 40:].nonzero()[:, 0].tolist() == nms(boxes, scores, groups, 0.5).sort()[0].tolist()
+    )
+    assert not form(
+        longer, torch.full_like(filled, -torch.inf), groups.new_zeros(1, 160), 0.5
+    ).any()
+
+
+@pytest.mark.parametrize("form", MASK_FORMS)
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0)])
+def test_mask_of_no_boxes(form, shape, device):
+    boxes = torch.zeros(*shape, 4, device=device)
+    assert form(boxes, boxes[..., 0], boxes[..., 0].long(), 0.5).shape == shape
+
+
 def test_gradients_stop_here(device):
     boxes, scores, groups = draw(20, 2, device)
     kept = nms(boxes.requires_grad_(), scores.requires_grad_(), groups, 0.5)
@@ -148,6 +198,18 @@ def test_opcheck(device):
     for count in (50, 0):
         arguments = (boxes[:count], scores[:count], groups[:count], 0.5, True)
         torch.library.opcheck(torch.ops.glipkit.nms.default, arguments)
+
+
+def test_mask_opcheck(device):
+    boxes, scores, groups = (part.unflatten(0, (2, -1)) for part in draw(60, 3, device))
+    torch.library.opcheck(torch.ops.glipkit.nms_mask.default, (boxes, scores, groups, 0.5, True))
+
+
+def test_mask_needs_no_size_from_the_data(device):
+    compiled = torch.compile(nms_mask, backend="eager", fullgraph=True, dynamic=True)
+    for count in (60, 90):
+        arguments = [part.unflatten(0, (2, -1)) for part in draw(count, 3, device)]
+        assert torch.equal(compiled(*arguments, 0.5), nms_mask(*arguments, 0.5))
 
 
 def test_compiles_without_a_break(device):
@@ -200,6 +262,27 @@ def test_kernel_refuses_bad_input_by_itself(wrong, words, device):
     arguments = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in arguments.items()}
     with pytest.raises(RuntimeError, match=re.escape(words)):
         torch.ops.glipkit.nms(**arguments)
+
+
+BAD_LISTS = [
+    ({"boxes": torch.zeros(3, 4)}, "boxes must have shape (B, N, 4), got [3, 4]"),
+    ({"scores": torch.zeros(2, 4)}, "scores must have shape (2, 3), got [2, 4]"),
+    ({"groups": torch.zeros(6).long()}, "groups must have shape (2, 3), got [6]"),
+    ({"groups": torch.zeros(2, 3)}, "groups must be int64, got "),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), BAD_LISTS)
+def test_bad_lists_are_refused(wrong, words, device):
+    arguments = {
+        k: torch.stack([v, v]) for k, v in good_arguments().items() if k != "iou_threshold"
+    }
+    arguments = {k: v.to(device) for k, v in (arguments | wrong).items()} | {"iou_threshold": 0.5}
+    for form in MASK_FORMS:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            form(**arguments)
+    with pytest.raises(RuntimeError, match=re.escape(words)):
+        torch.ops.glipkit.nms_mask(**arguments, plus_one=True)
 
 
 def test_the_compiled_form_is_what_was_tested():

@@ -11,6 +11,7 @@
 
 #define __global__ static
 #define __device__
+#define __shared__ static
 #undef STD_CUDA_KERNEL_LAUNCH_CHECK  // older torch defines it without CUDA too
 #define STD_CUDA_KERNEL_LAUNCH_CHECK()
 
@@ -30,7 +31,22 @@ void atomicAdd(T* sum, T value) {
   *sum += value;
 }
 
+template <typename T>
+void atomicOr(T* bits, T value) {
+  *bits |= value;
+}
+
+inline void __syncthreads() {}
+
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK  // its name in torch 2.10
+#define STABLE_TORCH_ERROR_CODE_CHECK(call) TORCH_ERROR_CODE_CHECK(call)
+#endif
+
 namespace glipkit {
+
+using std::min, std::max;  // which CUDA knows without a header
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct DeviceGuard {
   explicit DeviceGuard(int) {}
