@@ -221,7 +221,7 @@ def _swin(ours: SwinTransformer) -> PlainSwin:
             [getattr(block.drop_path, "drop_prob", 0.0) for block in stage.blocks]
             for stage in ours.stages
         ],
-        window=first.window,
+        window=first.attention.window,
         hidden_ratio=first.mlp.fc1.out_features / dim,
         patch=ours.patch_embed.patch,
     )
