@@ -1,17 +1,34 @@
 """Ask any number of prompts about a batch of pictures, and compute nothing twice."""
 
-from collections import OrderedDict
+import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from glipkit.modeling.glip import GLIP
+from glipkit.modeling.chunk_batch import ChunkBatch
+from glipkit.modeling.glip import GLIP, GroundingOutput
 from glipkit.modeling.language.features import TextFeatures
 from glipkit.modeling.postprocess import Postprocessor
+from glipkit.modeling.prompt_cache import PromptCache
+from glipkit.runtime.memory import is_out_of_memory
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch
-from glipkit.structures.prompts import PromptBatch, TokenizedPrompt, batch_prompts
+from glipkit.structures.prompts import TokenizedPrompt, batch_prompts
+
+logger = logging.getLogger(__name__)
+
+
+class Dense(Protocol):
+    """What computes the dense parts of a GLIP: itself, or a stand-in with the same answers."""
+
+    def encode_image(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """As `GLIP.encode_image`."""
+
+    def ground(self, levels: tuple[Tensor, ...], text: TextFeatures) -> GroundingOutput:
+        """As `GLIP.ground`."""
 
 
 class Detector:
@@ -20,18 +37,24 @@ class Detector:
     A vocabulary of many classes is asked in several prompts (BEHAVIOUR 11). The pyramid of a
     picture does not depend on the words, so it is computed once for all prompts; the text features
     do not depend on the picture, so they are computed once and remembered until the weights change.
-    Each prompt is encoded alone: an answer does not depend on what was asked before.
+    Each prompt is encoded alone: an answer does not depend on what was asked before, and only by
+    rounding on what is asked beside it.
 
     Args:
         model: on the device where it shall run, in evaluation mode.
         postprocessor: decides what is a detection, prompt by prompt.
         autocast_dtype: bfloat16 or float16 for the matrix work; None computes in the weights'
             precision, also inside a surrounding autocast.
+        chunk_batch: prompts in one forward pass of a picture; 0 chooses (see `ChunkBatch`). Where
+            memory runs out, half as many are tried from then on.
+        num_heads: of the fusions, from which memory is estimated.
+        dense: computes pyramids and predictions in place of `model`.
         remembered_prompts: how many prompts' features are kept, the last used ones
             (about 1.5 MB each for 256 tokens).
+        remembered_bytes: how much memory they may take together.
 
     Raises:
-        ValueError: `remembered_prompts` is negative.
+        ValueError: a number is negative.
     """
 
     def __init__(
@@ -40,17 +63,18 @@ class Detector:
         postprocessor: Postprocessor,
         *,
         autocast_dtype: torch.dtype | None = None,
+        chunk_batch: int = 0,
+        num_heads: int = 8,
+        dense: Dense | None = None,
         remembered_prompts: int = 128,
+        remembered_bytes: int = 2**28,
     ) -> None:
-        if remembered_prompts < 0:
-            raise ValueError(f"remembered_prompts must not be negative, got {remembered_prompts}")
         self.model = model
         self.postprocessor = postprocessor
         self.autocast_dtype = autocast_dtype
-        self.remembered_prompts = remembered_prompts
-        self._text: OrderedDict[tuple[int, ...], TextFeatures] = OrderedDict()
-        self._weights: list[Tensor] = []
-        self._stamp: tuple[object, ...] = ()
+        self.chunk_batch = ChunkBatch(chunk_batch, num_heads=num_heads)
+        self._dense = dense or model
+        self._text = PromptCache(max_prompts=remembered_prompts, max_bytes=remembered_bytes)
 
     @property
     def device(self) -> torch.device:
@@ -81,15 +105,16 @@ class Detector:
         Raises:
             ValueError: there is no prompt, the sizes do not match the pictures, or the model is in
                 training mode.
+            MemoryError: there is not enough memory for one prompt.
         """
         self._check(images, prompts, original_sizes)
-        self._forget_if_weights_changed()
+        self._text.forget_if_changed(self._text_weights())
         device = self.device
         images = images.to(device)
         enabled = self.autocast_dtype is not None
         with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=enabled):
-            levels = self.model.encode_image(images.pixels)
-            answers = [self._ask(levels, images.sizes, prompt) for prompt in prompts]
+            levels = self._dense.encode_image(images.pixels)
+            answers = self._ask_all(levels, images, prompts)
         counts = [prompt.num_phrases for prompt in prompts]
         return [
             _side_by_side(of_image, counts).resized(size).to("cpu")
@@ -99,10 +124,11 @@ class Detector:
     def forget(self) -> None:
         """Drop the remembered prompts.
 
-        Never needed after training steps, `load_state_dict` or moving the model: those are noticed.
-        Only writing through `parameter.data` goes unseen.
+        Never needed after training steps, `load_state_dict`, moving the model or replacing a
+        parameter: those are noticed, and nearly all that is written through `parameter.data`, too
+        (see `WeightStamp`).
         """
-        self._text.clear()
+        self._text.forget()
 
     def _check(
         self,
@@ -122,46 +148,113 @@ class Detector:
                 "model.eval() first"
             )
 
+    def _ask_all(
+        self, levels: tuple[Tensor, ...], images: ImageBatch, prompts: Sequence[TokenizedPrompt]
+    ) -> list[list[Detections]]:
+        """What each prompt finds in each picture, in pixels of the resized pictures.
+
+        Prompts of a length are asked together, so that little is padded, the longest first: if
+        memory runs out, then at once.
+        """
+        texts = [self._encoded(prompt) for prompt in prompts]
+        lengths = [text.mask.shape[1] for text in texts]
+        waiting = sorted(range(len(prompts)), key=lambda index: -lengths[index])
+        answers: list[list[Detections]] = [[]] * len(prompts)
+        while waiting:
+            length = lengths[waiting[0]]
+            size = min(self.chunk_batch.size(levels, length), len(waiting))
+            group = waiting[:size]
+            try:
+                found = self._ask(
+                    levels, images.sizes, [prompts[i] for i in group], [texts[i] for i in group]
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise MemoryError(_too_large(images, length, self.device)) from error
+                self.chunk_batch.failed(size, levels)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()  # pieces too small for the next attempt
+                logger.warning(
+                    "out of memory with %d prompts at once; going on with %d", size, size // 2
+                )
+            else:
+                for index, answer in zip(group, found):
+                    answers[index] = answer
+                del waiting[:size]
+        return answers
+
     def _ask(
         self,
         levels: tuple[Tensor, ...],
         sizes: Sequence[tuple[int, int]],
-        prompt: TokenizedPrompt,
-    ) -> list[Detections]:
-        """What one prompt finds in each picture, in pixels of the resized pictures."""
-        words = batch_prompts([prompt])
-        text = self._encoded(words)
-        text = TextFeatures(*(part.expand(len(sizes), *part.shape[1:]) for part in text))
-        output = self.model.ground(levels, text)
-        phrase_tokens = words.to(self.device).phrase_tokens
-        return self.postprocessor(output, phrase_tokens * len(sizes), sizes)
-
-    def _encoded(self, words: PromptBatch) -> TextFeatures:
-        """Features of a batch of one, remembered or made now."""
-        # Read where the prompt was made, on the CPU: reading it back from a GPU would wait for it.
-        key = (*words.token_ids[0].tolist(), *words.token_mask[0].tolist())
-        text = self._text.pop(key, None)
-        if text is None:
-            words = words.to(self.device)
-            text = self.model.encode_text(words.token_ids, words.token_mask)
-        self._text[key] = text  # the end is the most recently used
-        while len(self._text) > self.remembered_prompts:
-            self._text.popitem(last=False)
-        return text
-
-    def _forget_if_weights_changed(self) -> None:
-        """Compare which tensors the model has, where, and how often each was written."""
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        # Tensors born in inference mode count no writes: with them nothing is remembered.
-        uncounted = any(tensor.is_inference() for tensor in tensors)
-        stamp = (
-            self.autocast_dtype,
-            *((id(t), t.data_ptr(), 0 if uncounted else t._version) for t in tensors),
+        prompts: Sequence[TokenizedPrompt],
+        texts: Sequence[TextFeatures],
+    ) -> list[list[Detections]]:
+        """What each prompt finds in each picture, in one pass: prompt by prompt, then pictures."""
+        B, N = len(sizes), len(prompts)
+        words = batch_prompts(prompts)
+        length = words.token_ids.shape[1]
+        fitted = zip(*(_padded(text, length) for text in texts))
+        text = TextFeatures(*(torch.cat(parts).repeat_interleave(B, dim=0) for parts in fitted))
+        # One picture is shared by all prompts without a copy; several are small beside the tower.
+        pyramid = tuple(
+            level.expand(N, -1, -1, -1) if B == 1 else level.repeat(N, 1, 1, 1) for level in levels
         )
-        if uncounted or stamp != self._stamp:
-            self.forget()
-        self._stamp = stamp
-        self._weights = tensors  # kept alive, so that no id is given to another tensor
+        output = self._dense.ground(pyramid, text)
+        phrase_tokens = words.to(self.device).phrase_tokens
+        per_row = [tokens for tokens in phrase_tokens for _ in range(B)]
+        found = self.postprocessor(output, per_row, [*sizes] * N)
+        return [found[start : start + B] for start in range(0, N * B, B)]
+
+    def _encoded(self, prompt: TokenizedPrompt) -> TextFeatures:
+        """Features of a batch of one, remembered or made now."""
+        words = batch_prompts([prompt])
+        # Read where the prompt was made, on the CPU: reading it back from a GPU would wait for it.
+        key = (
+            *(self.autocast_dtype, *words.token_ids[0].tolist()),
+            *words.token_mask[0].tolist(),
+        )
+
+        def make() -> TextFeatures:
+            placed = words.to(self.device)
+            return self.model.encode_text(placed.token_ids, placed.token_mask)
+
+        return self._text.get(key, make)
+
+    def _text_weights(self) -> list[Tensor]:
+        """All that text features are made from."""
+        parts = [self.model.text_encoder, self.model.prompt_offset]
+        return [
+            tensor
+            for part in parts
+            if part is not None
+            for tensor in (*part.parameters(), *part.buffers())
+        ]
+
+
+def _padded(text: TextFeatures, length: int) -> TextFeatures:
+    """The features of a caption with masked padding, which nobody reads, up to `length` tokens."""
+    missing = length - text.mask.shape[1]
+    if missing == 0:
+        return text
+    return TextFeatures(
+        hidden=pad(text.hidden, (0, 0, 0, missing)),
+        embedded=pad(text.embedded, (0, 0, 0, missing)),
+        mask=pad(text.mask, (0, missing)),
+    )
+
+
+def _too_large(images: ImageBatch, num_tokens: int, device: torch.device) -> str:
+    """What to say when not even one prompt fits."""
+    height, width = images.pixels.shape[2:]
+    return (
+        f"not enough memory on {device} to ask one prompt of {num_tokens} tokens about "
+        f"{len(images)} picture(s) of {height}x{width} pixels (height x width, padded); lower "
+        "TEST.IMS_PER_BATCH if it is above 1, INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST, or ask "
+        "for fewer classes at once (TEST.CHUNKED_EVALUATION)"
+    )
 
 
 def _side_by_side(answers: Sequence[Detections], counts: Sequence[int]) -> Detections:

@@ -1,10 +1,14 @@
 """The detector around a counting stand-in for the model, and around a small real one."""
 
+import logging
+
 import pytest
 import torch
 from tiny import tiny_glip
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from glipkit.engine.ema import Ema
 from glipkit.grounding.captions import class_prompts
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.modeling.glip import GroundingOutput
@@ -21,12 +25,21 @@ NAMES = ["cat", "dog", "traffic light", "owl", "fox"]
 class Stand(nn.Module):
     """A model that sees one box: token ids are its logits, so that answers can be foretold."""
 
-    def __init__(self) -> None:
+    prompt_offset = None
+
+    def __init__(self, room: int = 1000) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
+        self.room = room  # prompts x pictures that fit into memory
+        self.shortage: type[Exception] = torch.OutOfMemoryError
+        self.batches: list[tuple[int, int]] = []  # (prompts x pictures, tokens)
         self.calls = {"image": 0, "text": 0, "ground": 0}
         self.text_dtypes: list[torch.dtype] = []
         self.eval()
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        return self
 
     def encode_image(self, pixels: Tensor) -> tuple[Tensor, ...]:
         self.calls["image"] += 1
@@ -42,6 +55,9 @@ class Stand(nn.Module):
         self.calls["ground"] += 1
         B = len(levels[0])
         assert len(text.hidden) == B
+        self.batches.append(tuple(text.mask.shape))
+        if self.room < B:
+            raise self.shortage("DefaultCPUAllocator: not enough memory: you tried to allocate ...")
         level = LevelPrediction(text.hidden.mT.float(), torch.zeros(B, 1, 4), torch.zeros(B, 1))
         return GroundingOutput((level,), (torch.tensor([[2.0, 4, 5, 7]]),))
 
@@ -109,6 +125,15 @@ def test_memory_is_bounded_and_keeps_what_was_used_last() -> None:
     assert model.calls["text"] == 6
 
 
+def test_memory_is_bounded_in_bytes_too() -> None:
+    model = Stand()
+    one = 8 * (4 + 1)  # 8 tokens: float32 features and a mask
+    detector = Detector(model, Postprocessor(), remembered_bytes=2 * one)
+    for logit in (1, 2, 1, 3, 1, 2):  # 3 pushes 2 out
+        detector(pictures(), [words(logit)], [(20, 32)])
+    assert model.calls["text"] == 4
+
+
 def load(model: Stand) -> None:
     model.load_state_dict({"weight": torch.tensor(0.5)})
 
@@ -132,7 +157,54 @@ def write_in_inference_mode(model: Stand) -> None:
         model.weight.mul_(0.5)
 
 
-@pytest.mark.parametrize("change", [load, assign, step, replace, write_in_inference_mode])
+def write_past_the_count(model: Stand) -> None:
+    model.weight.data.mul_(0.5)
+
+
+def copy(model: Stand) -> None:
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor(0.5))
+
+
+def move_there_and_back(model: Stand) -> None:
+    model.to(torch.float64)
+    load(model)
+    model.to(torch.float32)
+
+
+def swap_in_the_mean(model: Stand) -> None:
+    ema = Ema(model, 0.5)
+    step(model)
+    ema.load_state_dict({"weight": torch.tensor(0.5)})
+    ema.applied().__enter__()
+
+
+def add_an_update(model: Stand) -> None:
+    """As LoRA does: the weight becomes a frozen one and something learnt."""
+
+    class Plus(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.update = nn.Parameter(torch.tensor(-0.5))
+
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight + self.update
+
+    parametrize.register_parametrization(model, "weight", Plus())
+
+
+def cast_weights(model: Stand) -> None:
+    model.bfloat16()
+    load(model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(load, assign, step, replace, write_in_inference_mode, write_past_the_count, copy),
+        *(move_there_and_back, swap_in_the_mean, add_an_update, cast_weights),
+    ],
+)
 def test_new_weights_are_noticed(change) -> None:
     model = Stand()
     detector = Detector(model, Postprocessor())
@@ -140,6 +212,67 @@ def test_new_weights_are_noticed(change) -> None:
     change(model)
     (found,) = detector(pictures(), [words(4)], [(20, 32)])
     torch.testing.assert_close(found.scores, (torch.tensor([2.0]).sigmoid() * 0.5).sqrt())
+
+
+CHUNKS = [words(1, 7), words(2), words(*range(20)), words(3, 4, 5), words(6)]
+
+
+def answers(found) -> list[tuple]:
+    return [(d.phrase_ids.tolist(), d.scores.tolist(), d.boxes.tolist()) for d in found]
+
+
+@pytest.mark.parametrize("num_pictures", [1, 3])
+@pytest.mark.parametrize("chunk_batch", [1, 2, 3, 5, 99])
+def test_prompts_asked_together_answer_as_one_by_one(num_pictures: int, chunk_batch: int) -> None:
+    model = Stand()
+    sizes = [(20, 32)] * num_pictures
+    alone = Detector(Stand(), Postprocessor(), chunk_batch=1)(pictures(num_pictures), CHUNKS, sizes)
+    detector = Detector(model, Postprocessor(), chunk_batch=chunk_batch)
+    assert answers(detector(pictures(num_pictures), CHUNKS, sizes)) == answers(alone)
+    together = min(chunk_batch, len(CHUNKS))
+    assert model.calls["ground"] == -(-len(CHUNKS) // together)
+    assert model.batches[0] == (together * num_pictures, 24)  # the longest first
+    if chunk_batch == 2:  # ... so that only it is padded to
+        assert [tokens for _, tokens in model.batches] == [24, 8, 8]
+
+
+def test_on_the_cpu_one_prompt_at_a_time_is_chosen() -> None:
+    model = Stand()
+    Detector(model, Postprocessor())(pictures(2), CHUNKS, [(20, 32)] * 2)
+    assert [rows for rows, _ in model.batches] == [2] * len(CHUNKS)
+
+
+@pytest.mark.parametrize("shortage", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    shortage: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Stand(room=2)
+    model.shortage = shortage
+    detector = Detector(model, Postprocessor(), chunk_batch=5)
+    expected = Detector(Stand(), Postprocessor())(pictures(), CHUNKS, [(20, 32)])
+    with caplog.at_level(logging.WARNING):
+        assert answers(detector(pictures(), CHUNKS, [(20, 32)])) == answers(expected)
+    assert [rows for rows, _ in model.batches] == [5, 2, 2, 1]
+    assert caplog.messages == ["out of memory with 5 prompts at once; going on with 2"]
+    model.batches.clear()
+    detector(pictures(), CHUNKS, [(20, 32)])  # it has learnt
+    assert model.batches[0][0] == 2
+    assert len(caplog.messages) == 1
+
+
+def test_too_little_memory_for_one_prompt_says_what_to_do() -> None:
+    detector = Detector(Stand(room=1), Postprocessor(), chunk_batch=4)
+    with pytest.raises(
+        MemoryError, match=r"one prompt of 24 tokens about 2 picture.* 32x32.*TEST\.IMS_PER_BATCH"
+    ):
+        detector(pictures(2), CHUNKS, [(20, 32)] * 2)
+
+
+def test_other_errors_fly() -> None:
+    model = Stand(room=0)
+    model.shortage = ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        Detector(model, Postprocessor(), chunk_batch=4)(pictures(), CHUNKS, [(20, 32)])
 
 
 def test_a_learned_prompt_is_asked_and_its_changes_are_noticed() -> None:
@@ -202,6 +335,10 @@ def test_bad_calls_are_named() -> None:
         Detector(model.train(), Postprocessor())(pictures(), [words(1)], [(20, 32)])
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         Detector(model, Postprocessor(), remembered_prompts=-1)
+    with pytest.raises(ValueError, match="remembered_bytes must not be negative, got -1"):
+        Detector(model, Postprocessor(), remembered_bytes=-1)
+    with pytest.raises(ValueError, match=r"TEST\.CHUNK_BATCH must be 0 .* or more, got -1"):
+        Detector(model, Postprocessor(), chunk_batch=-1)
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +377,22 @@ def test_real_model_several_prompts_equal_one_after_the_other(
             torch.testing.assert_close(found.boxes[inside], alone.boxes, rtol=0, atol=0)
             start += prompt.num_phrases
         assert found.boxes.device.type == "cpu"
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("num_pictures", [1, 2])
+def test_real_model_chunks_together_equal_one_by_one(
+    prompts: list[TokenizedPrompt], fused: bool, num_pictures: int, device: str
+) -> None:
+    images = pad_images([torch.randn(3, 64, 96) for _ in range(num_pictures)])
+    sizes = [(128, 192)] * num_pictures
+    model = tiny_glip(fused).to(device)
+    decide = Postprocessor(score_threshold=0.0)
+    expected = Detector(model, decide, chunk_batch=1)(images, prompts, sizes)
+    for chunk_batch in (2, 3):
+        together = Detector(model, decide, chunk_batch=chunk_batch)(images, prompts, sizes)
+        for found, alone in zip(together, expected, strict=True):
+            assert_same(found, alone)
 
 
 def test_real_model_remembers_the_same_features(prompts: list[TokenizedPrompt]) -> None:
