@@ -45,4 +45,14 @@ inline void check_cross_attention(const torch::stable::Tensor& image,
                 "seed must be one int64 number, got shape ", shape(seed));
 }
 
+// A result of the forward pass, or its gradient: (B, rows, columns), or (B, rows) for one column.
+inline void check_results(const torch::stable::Tensor& tensor, const char* name,
+                          const torch::stable::Tensor& image, int64_t rows, int64_t columns) {
+  GLIPKIT_CHECK(tensor.dim() >= 2 && tensor.size(0) == image.size(0) && tensor.size(1) == rows &&
+                    tensor.numel() == image.size(0) * rows * columns,
+                name, " must have ", columns, " numbers for each of ", rows, " rows of ",
+                image.size(0), " pictures, got ", shape(tensor));
+  check_same_device(tensor, name, image, "image");
+}
+
 }  // namespace glipkit

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from glipkit.layers import cross_attention
 from glipkit.layers.cross_attention import CrossModalityAttention
+from glipkit.ops import cross_attention, cross_attention_chunked
+from glipkit.ops.cross_attention_dropout import draw_seed, dropout_factors
 
 NAMES = {
     theirs.removeprefix("b_attn.attn."): ours.removeprefix("attention.")
@@ -41,16 +42,17 @@ def tokens(
     return image, text, torch.arange(T) < torch.tensor(visible[:B])[:, None]
 
 
-@pytest.fixture(params=[None, 1, 200, 7 * 54], ids=lambda chunk: f"chunk-{chunk}")
+@pytest.fixture(params=["compiled", 1, 200, 7 * 54], ids=lambda chunk: f"chunk-{chunk}")
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streaming in one chunk, token by token, and in chunks that leave a rest."""
-    if request.param is not None:
-        monkeypatch.setattr(cross_attention, "CPU_CHUNK", request.param)
+    """Compiled; and in plain PyTorch, token by token, and in chunks that leave a rest."""
+    if request.param != "compiled":
+        monkeypatch.setattr(cross_attention, "use_compiled", lambda device_type: False)
+        monkeypatch.setattr(cross_attention_chunked, "CPU_CHUNK", request.param)
 
 
 @pytest.mark.parametrize("dtype", list(LIMITS))
 @pytest.mark.parametrize("sizes", [PUBLISHED, SMALL], ids=["published", "small"])
-def test_streamed_is_plain(sizes: dict[str, int], dtype: torch.dtype, chunk: None) -> None:
+def test_updates_are_plain(sizes: dict[str, int], dtype: torch.dtype, chunk: None) -> None:
     ours, plain = (module.to(dtype).eval() for module in pair(**sizes))
     image, text, mask = tokens(sizes)
     with torch.no_grad():
@@ -62,7 +64,7 @@ def test_streamed_is_plain(sizes: dict[str, int], dtype: torch.dtype, chunk: Non
 
 @pytest.mark.parametrize("dtype", list(LIMITS))
 @pytest.mark.parametrize("sizes", [PUBLISHED, SMALL], ids=["published", "small"])
-def test_gradients_are_plain(sizes: dict[str, int], dtype: torch.dtype) -> None:
+def test_gradients_are_plain(sizes: dict[str, int], dtype: torch.dtype, chunk: None) -> None:
     ours, plain = (module.to(dtype).train() for module in pair(**sizes))
     image, text, mask = (x.to(dtype) if x.is_floating_point() else x for x in tokens(sizes))
     results = []
@@ -80,28 +82,39 @@ def test_gradients_are_plain(sizes: dict[str, int], dtype: torch.dtype) -> None:
 
 
 class FixedDropout(nn.Module):
-    """Drops what `keep` says; ours and the plain form order the axes differently."""
+    """Multiplies by `factors`, (B, V, H, T), which the plain form orders differently."""
 
-    def __init__(self, keep: Tensor, p: float, order: tuple[int, ...] = (0, 1, 2, 3)):
+    def __init__(self, factors: Tensor, order: tuple[int, ...]):
         super().__init__()
-        self.factors = (keep.double() / (1 - p)).permute(order)
-        self.p = p
+        self.factors = factors.permute(order)
 
     def forward(self, weights: Tensor) -> Tensor:
         return weights * self.factors
 
 
-def test_dropout_is_plain() -> None:
-    ours, plain = pair(**SMALL, dropout=0.4)
+def test_dropout_is_plain(chunk: None) -> None:
+    ours, plain = (module.train() for module in pair(**SMALL, dropout=0.4))
     image, text, mask = tokens(SMALL)
     B, V, T, H = *image.shape[:2], text.shape[1], SMALL["num_heads"]
-    image_keep, text_keep = torch.rand(2, B, V, H, T) > 0.4
-    ours.image_dropout = FixedDropout(image_keep, 0.4)
-    ours.text_dropout = FixedDropout(text_keep, 0.4)
-    plain.v_dropout = FixedDropout(image_keep, 0.4, order=(0, 2, 1, 3))
-    plain.l_dropout = FixedDropout(text_keep, 0.4, order=(0, 2, 3, 1))
-    for got, want in zip(ours.train()(image, text, mask), plain.train()(image, text, mask)):
+    torch.manual_seed(3)
+    seed, rows = draw_seed(image.device, wanted=True), torch.arange(B * V).reshape(B, V)
+    image_factors, text_factors = (
+        dropout_factors(seed, which, 0.4, rows, H * T, torch.float64).unflatten(2, (H, T))
+        for which in (0, 1)
+    )
+    plain.v_dropout = FixedDropout(image_factors, order=(0, 2, 1, 3))
+    plain.l_dropout = FixedDropout(text_factors, order=(0, 2, 3, 1))
+    results = []
+    for module in (ours, plain):
+        torch.manual_seed(3)
+        inputs = [image.clone().requires_grad_(), text.clone().requires_grad_()]
+        outputs = module(*inputs, mask)
+        torch.autograd.backward(outputs, [output.detach().cos() for output in outputs])
+        results.append([*outputs, *(tensor.grad for tensor in inputs)])
+    for got, want in zip(*results):
         assert_relative(got, want, 1e-12)
+    bias = ours.image_value.bias.grad  # its factor is what dropout leaves of each column
+    assert_relative(bias, plain.values_v_proj.bias.grad, 1e-12)
 
 
 def test_dropout_leaves_the_mean() -> None:
@@ -132,7 +145,7 @@ def test_scores_beyond_the_limit(chunk: None) -> None:
                 assert_relative(got, want, 1e-9)
 
 
-@pytest.mark.parametrize("with_grad", [True, False], ids=["whole", "streamed"])
+@pytest.mark.parametrize("with_grad", [True, False], ids=["train", "inference"])
 def test_trimmed_is_padded(with_grad: bool) -> None:
     ours, _ = pair(**SMALL)
     image, text, mask = tokens(SMALL, visible=(6, 4))
@@ -143,7 +156,7 @@ def test_trimmed_is_padded(with_grad: bool) -> None:
     assert_relative(trimmed_text, padded_text[:, :6], 1e-12)
 
 
-@pytest.mark.parametrize("with_grad", [True, False], ids=["whole", "streamed"])
+@pytest.mark.parametrize("with_grad", [True, False], ids=["train", "inference"])
 def test_padding_is_never_read(with_grad: bool) -> None:
     ours, _ = pair(**SMALL)
     image, text, mask = tokens(SMALL)
@@ -182,7 +195,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("with_grad", [True, False], ids=["whole", "streamed"])
+@pytest.mark.parametrize("with_grad", [True, False], ids=["train", "inference"])
 def test_no_image_sized_projection(with_grad: bool) -> None:
     sizes = {"image_dim": 16, "text_dim": 10, "embed_dim": 512, "num_heads": 2}
     ours, _ = pair(**sizes)
@@ -192,16 +205,18 @@ def test_no_image_sized_projection(with_grad: bool) -> None:
     assert largest.elements == image.numel()  # and embed_dim is 32 times image_dim
 
 
-def test_streaming_never_holds_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_attention, "CPU_CHUNK", 4096)
-    ours, _ = pair(**SMALL)
+def test_all_scores_are_never_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_attention, "use_compiled", lambda device_type: False)
+    monkeypatch.setattr(cross_attention_chunked, "CPU_CHUNK", 4096)
+    ours, _ = pair(**SMALL, dropout=0.1)
     image, text, mask = tokens(SMALL, V=500)
-    with torch.no_grad(), LargestTensor() as largest:
-        ours.eval()(image, text, mask)
+    with LargestTensor() as largest:
+        updates = ours.train()(image.requires_grad_(), text, mask)
+        sum(update.sum() for update in updates).backward()
     assert largest.elements == image.numel() < 500 * 3 * 9
 
 
-@pytest.mark.parametrize("with_grad", [True, False], ids=["whole", "streamed"])
+@pytest.mark.parametrize("with_grad", [True, False], ids=["train", "inference"])
 @pytest.mark.parametrize("gain", [1.0, 1e4])
 def test_bfloat16_autocast(gain: float, with_grad: bool) -> None:
     ours, plain = (module.float().eval() for module in pair(**PUBLISHED))
@@ -214,12 +229,12 @@ def test_bfloat16_autocast(gain: float, with_grad: bool) -> None:
             assert_relative(got, want, 0.02)
 
 
-@pytest.mark.parametrize("mode", ["whole", "streamed", "dropout"])
+@pytest.mark.parametrize("mode", ["train", "inference", "dropout"])
 def test_bfloat16_weights(mode: str) -> None:
     ours, plain = (module.float().eval() for module in pair(**SMALL, dropout=0.1))
     image, text, mask = (x.float() if x.is_floating_point() else x for x in tokens(SMALL))
     expected = plain(image, text, mask)
-    with torch.set_grad_enabled(mode != "streamed"):
+    with torch.set_grad_enabled(mode != "inference"):
         updates = ours.bfloat16().train(mode == "dropout")(image.bfloat16(), text.bfloat16(), mask)
     for got, want in zip(updates, expected):
         assert got.dtype == torch.bfloat16
