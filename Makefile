@@ -8,7 +8,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
-RESULTS := benchmarks/results/latest
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -53,7 +52,4 @@ demo: build
 	$(BIN)/python examples/demo.py $(ARGS)
 
 bench: build
-	$(BIN)/python benchmarks/ops.py --json $(RESULTS)/ops.json $(ARGS)
-	$(BIN)/python benchmarks/fusion.py --json $(RESULTS)/fusion.json $(ARGS)
-	$(BIN)/python benchmarks/model.py --json $(RESULTS)/model.json $(ARGS)
-	$(BIN)/python benchmarks/train.py --json $(RESULTS)/train.json $(ARGS)
+	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
