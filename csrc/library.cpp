@@ -34,4 +34,6 @@ STABLE_TORCH_LIBRARY(glipkit, m) {
       "Tensor image, Tensor keys, Tensor key_bias, Tensor values, Tensor text_mask, "
       "Tensor context, Tensor kept, Tensor reference, Tensor total, int num_heads, float limit, "
       "float image_dropout, float text_dropout, Tensor seed) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("branch_moments(Tensor branch, int[2] size) -> Tensor");
+  m.def("mix_branches(Tensor same, Tensor? finer, Tensor? coarser, Tensor coefficients) -> Tensor");
 }

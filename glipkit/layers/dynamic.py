@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu6
+from torch.nn.functional import linear, relu6
 
 
 def hard_sigmoid(values: Tensor) -> Tensor:
@@ -36,13 +36,23 @@ class DyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        average = x.mean(dim=(2, 3))  # (B, C)
-        coefficients = hard_sigmoid(self.expand(self.reduce(average).relu()))  # (B, 4*C)
-        slope1, intercept1, slope2, intercept2 = coefficients[:, :, None, None].chunk(4, dim=1)
-        # The hard sigmoid is centred at 0.5: the first line starts as x, the second as 0.
-        line1 = torch.addcmul(intercept1 - 0.5, x, slope1 * 2)  # slope (s - 0.5) * 2 + 1
-        line2 = torch.addcmul(intercept2 - 0.5, x, slope2 * 2 - 1)  # slope (s - 0.5) * 2
+        lines = self.lines(x.mean(dim=(2, 3)))
+        slope1, intercept1, slope2, intercept2 = (line[:, :, None, None] for line in lines)
+        line1 = torch.addcmul(intercept1, x, slope1)
+        line2 = torch.addcmul(intercept2, x, slope2)
         return torch.maximum(line1, line2)
+
+    def lines(self, average: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Slope and intercept of one line and of the other, (B, C) each.
+
+        Args:
+            average: (B, C), the mean of every channel.
+        """
+        coefficients = hard_sigmoid(self.expand(self.reduce(average).relu()))  # (B, 4*C)
+        slope1, intercept1, slope2, intercept2 = coefficients.chunk(4, dim=1)
+        # The hard sigmoid is centred at 0.5: the first line starts as x, the second as 0.
+        # Slopes (s - 0.5) * 2 + 1 and (s - 0.5) * 2, intercepts s - 0.5.
+        return slope1 * 2, intercept1 - 0.5, slope2 * 2 - 1, intercept2 - 0.5
 
 
 class ScaleAttention(nn.Conv2d):
@@ -61,5 +71,8 @@ class ScaleAttention(nn.Conv2d):
 
     def forward(self, branch: Tensor) -> Tensor:
         """(B, C, H, W) to (B, 1, 1, 1), in [0.5, 1]: a negative score counts as 0."""
-        average = branch.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
-        return hard_sigmoid(super().forward(average).relu())
+        return self.of_average(branch.mean(dim=(2, 3)))[..., None, None]
+
+    def of_average(self, average: Tensor) -> Tensor:
+        """The same, (..., 1), from the mean of every channel, (..., C)."""
+        return hard_sigmoid(linear(average, self.weight.flatten(1), self.bias).relu())

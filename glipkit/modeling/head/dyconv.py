@@ -7,10 +7,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import conv2d, interpolate
 
 from glipkit.layers.deform_conv import ModulatedDeformConv2d
 from glipkit.layers.dynamic import DyReLU, ScaleAttention
+from glipkit.modeling.head.branch_mix import mix_at_once
+from glipkit.ops.branches import can_mix
 
 
 def read_with_smaller_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -117,34 +119,62 @@ class DyConv(nn.Module):
             ValueError: a level is not half the size of the one before.
         """
         _check_halving(levels)
-        return tuple(self.relu(self._mix(levels, index)) for index in range(len(levels)))
+        return tuple(self._update(levels, index) for index in range(len(levels)))
 
-    def _mix(self, levels: tuple[Tensor, ...], index: int) -> Tensor:
-        """The mean of level `index` and its neighbours, each seen through its own convolution."""
+    def _update(self, levels: tuple[Tensor, ...], index: int) -> Tensor:
+        branches = self._convolve(levels, index)
+        if can_mix(branches):
+            norms = (self.same.norm, self.finer.norm, self.coarser.norm)
+            return mix_at_once(branches, norms, self.level_attention, self.relu)
+        return self.relu(self._mix(branches))
+
+    def _convolve(
+        self, levels: tuple[Tensor, ...], index: int
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Level `index` and its finer and coarser neighbours, each through its convolution."""
         x = levels[index]
         with torch.autocast(x.device.type, enabled=False):
             # 10 pixels are known to 1/16 only in bfloat16; a sampling position needs better.
-            maps = self.offset(x.to(self.offset.weight.dtype))
+            maps = _as_it_lies(self.offset, x.to(self.offset.weight.dtype)).contiguous()
         offset = maps[:, : 2 * self.num_taps]
         mask = maps[:, 2 * self.num_taps :].sigmoid()
 
-        branches = [self.same(x, offset, mask)]
+        same, finer, coarser = self.same.conv(x, offset, mask), None, None
         if index > 0:
-            branches.append(self.finer(levels[index - 1], offset, mask))
+            finer = self.finer.conv(levels[index - 1], offset, mask)
         if index + 1 < len(levels):
-            coarser = levels[index + 1]
-            size = coarser.shape[-2:]
-            seen = self.coarser(
-                coarser, read_with_smaller_grid(offset, size), read_with_smaller_grid(mask, size)
+            size = levels[index + 1].shape[-2:]
+            coarser = self.coarser.conv(
+                levels[index + 1],
+                read_with_smaller_grid(offset, size),
+                read_with_smaller_grid(mask, size),
             )
+        return same, finer, coarser
+
+    def _mix(self, convolved: tuple[Tensor, Tensor | None, Tensor | None]) -> Tensor:
+        """The mean of the branches, normalised and weighted, at the size of the first."""
+        same, finer, coarser = convolved
+        branches = [self.same.norm(same)]
+        if finer is not None:
+            branches.append(self.finer.norm(finer))
+        if coarser is not None:
+            seen = self.coarser.norm(coarser)
             branches.append(
-                interpolate(seen, size=x.shape[-2:], mode="bilinear", align_corners=True)
+                interpolate(seen, size=same.shape[-2:], mode="bilinear", align_corners=True)
             )
         weights = [self.level_attention(branch) / len(branches) for branch in branches]
         mixed = branches[0] * weights[0]
         for branch, weight in zip(branches[1:], weights[1:]):
             mixed = torch.addcmul(mixed, branch, weight)
         return mixed
+
+
+def _as_it_lies(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """The convolution, without turning a channels-last map first, as oneDNN does for the weight."""
+    last = torch.channels_last
+    layout = last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+    weight = layer.weight.contiguous(memory_format=layout)
+    return conv2d(x, weight, layer.bias, layer.stride, layer.padding)
 
 
 def _check_halving(levels: tuple[Tensor, ...]) -> None:

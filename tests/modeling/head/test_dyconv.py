@@ -39,6 +39,37 @@ def test_is_plain(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         assert_relative(got, want, LIMITS[dtype])
 
 
+@pytest.mark.parametrize("dtype", list(LIMITS))
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("shape", [(9, 7, 3), (8, 12, 5), (1, 1, 3), (5, 1, 4), (4, 4, 1)], ids=str)
+@torch.no_grad()
+def test_without_gradients_it_is_plain_too(
+    shape: tuple[int, int, int], layout: torch.memory_format, dtype: torch.dtype
+) -> None:
+    """The branches are then mixed in one pass, if they lie channels-last."""
+    ours, plain = (module.to(dtype) for module in pair(channels=32, groups=8))
+    levels = tuple(level.to(dtype, memory_format=layout) for level in pyramid(*shape, channels=32))
+    for got, want in zip(ours(levels), plain(levels)):
+        assert_relative(got, want, LIMITS[dtype])
+        assert got.is_contiguous(memory_format=layout)
+
+
+@torch.no_grad()
+def test_half_precision_does_as_much_without_gradients() -> None:
+    ours, plain = pair(channels=32, groups=8)
+    levels = pyramid(12, 17, 4, channels=32)
+    expected = plain(levels)
+    low = [level.to(torch.bfloat16, memory_format=torch.channels_last) for level in levels]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = ours.float()(tuple(low))
+    for got, want in zip(outputs, expected):
+        assert got.dtype == torch.bfloat16
+        assert (got - want).norm() < 0.03 * want.norm()
+    for got, want in zip(ours.bfloat16()(tuple(low)), expected):
+        assert got.dtype == torch.bfloat16
+        assert (got - want).norm() < 0.1 * want.norm()  # offsets in bfloat16
+
+
 def test_gradients_are_plain() -> None:
     ours, plain = pair()
     levels = pyramid(9, 7, 3)
