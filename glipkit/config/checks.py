@@ -68,7 +68,7 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     "SOLVER.PARALLEL": ("ddp", "fsdp"),
     "SOLVER.AMP_DTYPE": ("", "bfloat16", "float16"),
     "TEST.EVAL_TASK": ("", "detection", "grounding"),
-    "TEST.PRECISION": ("float32", "bfloat16"),
+    "TEST.PRECISION": ("float32", "bfloat16", "int8"),
     "GLIPKNOW.LAN_FEATURE_AGG_TYPE": ("first", "mean"),
     # Known to GLIP and not yet built: rather an error than an answer to another question.
     "TEST.USE_MULTISCALE": (False,),
@@ -109,6 +109,7 @@ _AT_LEAST_ZERO = (
     "DATALOADER.NUM_WORKERS",
     "DATALOADER.SIZE_DIVISIBILITY",
     "DATASETS.FEW_SHOT",
+    "TEST.CHUNK_BATCH",
     "MODEL.ATSS.REG_LOSS_WEIGHT",
     f"{_FUSE}.TOKEN_GAMMA",
     f"{_FUSE}.DOT_PRODUCT_TOKEN_LOSS_WEIGHT",
@@ -192,6 +193,7 @@ def check(cfg: CfgNode, where: Mapping[str, str]) -> None:
     _check_backbone(values)
     _check_head(values)
     _check_words(values)
+    _check_speed(values)
     for when in ("TEST", "TRAIN"):
         shorter, longer = f"INPUT.MIN_SIZE_{when}", f"INPUT.MAX_SIZE_{when}"
         if values.value[shorter] > values.value[longer]:
@@ -274,6 +276,21 @@ def _check_head(values: Values) -> None:
     ):
         if values.value[width] % values.value[parts]:
             values.contradict(width, parts, why)
+
+
+def _check_speed(values: Values) -> None:
+    graphs, compiled, precision = "TEST.CUDA_GRAPHS", "TEST.COMPILE", "TEST.PRECISION"
+    if values.value[graphs] and values.value[compiled]:
+        values.contradict(
+            graphs, compiled, "either replaces the same part of the model; choose one"
+        )
+    if values.value[precision] == "int8":
+        for key, why in (
+            (graphs, "8-bit layers run on CPUs only"),
+            (compiled, "8-bit layers are not compiled"),
+        ):
+            if values.value[key]:
+                values.contradict(precision, key, why)
 
 
 def _check_words(values: Values) -> None:

@@ -58,7 +58,10 @@ TEST.SUBSET = -1  # pictures to evaluate, the first of the data set; -1: all
 TEST.CHUNKED_EVALUATION = -1  # classes per prompt; -1: as many as fit
 TEST.MDETR_STYLE_AGGREGATE_CLASS_NUM = -1  # classes of a prompt at most; -1: any
 TEST.STRICT = False  # ours: stop at the first picture that cannot be read, instead of counting it
-TEST.PRECISION = "float32"  # ours: of the matrix products; "float32" or "bfloat16"
+TEST.PRECISION = "float32"  # ours: of matrix products; or "bfloat16", or "int8" (x86 CPUs only)
+TEST.CHUNK_BATCH = 0  # ours: prompts in one forward pass of a picture; 0: from free memory
+TEST.CUDA_GRAPHS = False  # ours: record the dense parts once per shape; GPUs only
+TEST.COMPILE = False  # ours: make kernels by torch.compile first; takes minutes, then runs faster
 
 TEST.USE_MULTISCALE = False  # ask every picture at several sizes
 TEST.SCALES = (400, 500, 600, 640, 700, 900, 1000, 1100, 1200, 1300, 1400, 1800)  # shorter sides

@@ -1,7 +1,10 @@
 """The parts list: what a configuration means in modules. No other file of this package reads it."""
 
+import copy
+import logging
 from collections.abc import Mapping
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ from glipkit.modeling.anchors import AnchorGenerator
 from glipkit.modeling.atss import ATSSAssigner
 from glipkit.modeling.backbone.fpn import FeaturePyramid
 from glipkit.modeling.backbone.swin import SwinTransformer
+from glipkit.modeling.captured import CapturedModel, compile_dense
 from glipkit.modeling.criterion import Criterion
 from glipkit.modeling.glip import GLIP
 from glipkit.modeling.head.contrastive import ContrastiveAlignment
@@ -25,15 +29,21 @@ from glipkit.modeling.head.tower import Tower, TowerBlock
 from glipkit.modeling.language.bert import BertEncoder, bert_architecture
 from glipkit.modeling.language.prompt_tuning import PromptOffset
 from glipkit.modeling.learner import Learner
-from glipkit.modeling.multi_prompt import Detector
+from glipkit.modeling.multi_prompt import Dense, Detector
 from glipkit.modeling.postprocess import Postprocessor
+from glipkit.modeling.quantized import quantized
 
 Part = TypeVar("Part")
+logger = logging.getLogger(__name__)
 
 BACKBONES = {"SWINT-FPN-RETINANET": SwinTransformer}  # MODEL.BACKBONE.CONV_BODY
 FUSIONS = {"MHA-B": CrossModalityAttention}  # MODEL.DYHEAD.FUSE_CONFIG.TYPE
 PROMPT_TUNING_MODES = ("language_prompt_v2", "language_prompt_v4")  # DESIGN 6
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # TEST.PRECISION -> autocast
+# TEST.PRECISION -> autocast; 8-bit layers take and return float32
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "int8": None}
+
+# One for each model: compiling takes minutes, and many test sets may follow each other.
+_COMPILED: WeakKeyDictionary[GLIP, GLIP] = WeakKeyDictionary()
 
 # [PAD], [CLS] and [SEP] of the vocabulary that all these text encoders share (bert-base-uncased).
 _SPECIAL_TOKEN_IDS = (0, 101, 102)
@@ -190,9 +200,52 @@ def build_postprocessor(cfg: CfgNode) -> Postprocessor:
 
 
 def build_detector(cfg: CfgNode, model: GLIP) -> Detector:
-    """The model with what turns its answers into detections."""
+    """The model with what turns its answers into detections.
+
+    Raises:
+        ValueError: TEST asks for what this machine or the model's device does not have.
+    """
     autocast_dtype = pick(PRECISIONS, cfg.TEST.PRECISION, key="TEST.PRECISION")
-    return Detector(model, build_postprocessor(cfg), autocast_dtype=autocast_dtype)
+    device = next(model.parameters()).device
+    if cfg.TEST.PRECISION == "int8":
+        model = quantized(model)
+    if cfg.TEST.PRECISION == "bfloat16" and device.type == "cpu" and not _has_bfloat16_products():
+        logger.warning(
+            "TEST.PRECISION bfloat16: this processor has no bfloat16 products (avx512_bf16 or "
+            "AMX), so it gains nothing over float32 here"
+        )
+    return Detector(
+        model,
+        build_postprocessor(cfg),
+        autocast_dtype=autocast_dtype,
+        chunk_batch=cfg.TEST.CHUNK_BATCH,
+        num_heads=cfg.MODEL.DYHEAD.FUSE_CONFIG.NUM_HEADS,
+        dense=_build_dense(cfg, model, device),
+    )
+
+
+def _build_dense(cfg: CfgNode, model: GLIP, device: torch.device) -> Dense | None:
+    """What runs the dense parts in the model's place; None where nothing does."""
+    if cfg.TEST.CUDA_GRAPHS:
+        if device.type != "cuda":
+            raise ValueError(
+                f"TEST.CUDA_GRAPHS is True, but the model is on {device}, and only a GPU has CUDA "
+                "graphs; leave it False, or run on a GPU (--device cuda)"
+            )
+        return CapturedModel(model)
+    if cfg.TEST.COMPILE:
+        if model not in _COMPILED:
+            # In a copy that shares everything: the model itself may be in training.
+            _COMPILED[model] = compile_dense(copy.copy(model))
+        return _COMPILED[model]
+    return None
+
+
+def _has_bfloat16_products() -> bool:
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if known:
+        return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def build_criterion(cfg: CfgNode) -> Criterion:

@@ -284,6 +284,10 @@ def test_legacy_keys_must_be_plausible() -> None:
         ("MODEL.ATSS.NMS_TH", "60", r"expected between 0 and 1"),
         ("MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN", "1024", r"expected between 3 and 512"),
         ("DATALOADER.NUM_WORKERS", "-1", r"expected at least 0"),
+        ("TEST.CHUNK_BATCH", "-1", r"TEST\.CHUNK_BATCH is -1 .*expected at least 0"),
+        ("TEST.CHUNK_BATCH", "many", r"TEST\.CHUNK_BATCH must be an integer"),
+        ("TEST.PRECISION", "int4", r"known: 'float32', 'bfloat16', 'int8'"),
+        ("TEST.CUDA_GRAPHS", "1", r"TEST\.CUDA_GRAPHS must be True or False"),
         ("MODEL.DYHEAD.FUSE_CONFIG.MLM_LOSS_COEF", "-0.5", r"expected at least 0"),
     ],
 )
@@ -306,6 +310,9 @@ def test_refused_overrides(key: str, word: str, message: str) -> None:
             "FUSE_CONFIG.TYPE is 'MHA-S'",
         ),
         (("MODEL.SWINT.EMBED_DIM", "128"), "EMBED_DIM is 128", "OUT_CHANNELS"),
+        (("TEST.CUDA_GRAPHS", "True", "TEST.COMPILE", "True"), "CUDA_GRAPHS is True", "COMPILE"),
+        (("TEST.PRECISION", "int8", "TEST.CUDA_GRAPHS", "True"), "is 'int8'", "CUDA_GRAPHS"),
+        (("TEST.PRECISION", "int8", "TEST.COMPILE", "True"), "is 'int8'", "COMPILE is True"),
         (("MODEL.SWINT.DEPTHS", "(2, 2)"), "DEPTHS", "NUM_HEADS"),
         (("MODEL.RPN.ANCHOR_STRIDE", "(8,)"), "ANCHOR_SIZES", "ANCHOR_STRIDE is (8,)"),
         (

@@ -186,6 +186,40 @@ def test_detector() -> None:
     assert build_detector(cfg, build()).autocast_dtype == torch.bfloat16
 
 
+def test_speed_of_the_detector(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build_model(tiny()).eval()
+
+    def detector(*overrides: str) -> Detector:
+        return build_detector(load_config([PRETRAIN / "glip_Swin_T_O365.yaml"], overrides), model)
+
+    assert detector("TEST.CHUNK_BATCH", "7").chunk_batch.asked == 7
+    assert detector().model is model
+    with pytest.raises(ValueError, match=r"CUDA_GRAPHS is True, but the model is on cpu"):
+        detector("TEST.CUDA_GRAPHS", "True")
+    with pytest.raises(ValueError, match=r"int8 is for CPUs, and the model is on meta"):
+        build_detector(
+            load_config([PRETRAIN / "glip_Swin_T_O365.yaml"], ["TEST.PRECISION", "int8"]), build()
+        )
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    detector("TEST.PRECISION", "bfloat16")
+    assert len(caplog.messages) == 1
+    assert "gains nothing over float32" in caplog.text
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    detector("TEST.PRECISION", "bfloat16")
+    assert len(caplog.messages) == 1
+
+
+def test_a_model_is_compiled_once_and_left_as_it_is() -> None:
+    model = build_model(tiny()).eval()
+    cfg = load_config([PRETRAIN / "glip_Swin_T_O365.yaml"], ["TEST.COMPILE", "True"])
+    first, second = build_detector(cfg, model), build_detector(cfg, model)
+    assert first._dense is second._dense is not model
+    assert "ground" in vars(first._dense)
+    assert "ground" not in vars(model)
+
+
 def test_pick_names_what_there_is() -> None:
     assert pick({"a": 1}, "a", key="K") == 1
     with pytest.raises(ValueError, match=r"MODEL\.KIND is 'c'; known: a, b"):
