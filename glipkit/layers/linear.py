@@ -33,20 +33,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _product(x, weight, bias)
 
 
-def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`gelu(linear(x, weight, bias))`, exact GELU; in inference one pass over memory less.
+def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
+    """`gelu(layer(x))`, exact GELU; of a `Linear` in inference one pass over memory less.
 
     Args:
+        layer: any that is called with `x` alone.
         x: (..., in features).
-        weight: (out features, in features).
-        bias: (out features,), or None.
 
     Returns:
         (..., out features).
     """
-    if _asks_onednn(x, weight) and not _needs_gradient(x, weight, bias):
-        return _product(x, weight, bias, "gelu")
-    return functional.gelu(linear(x, weight, bias))
+    if (
+        type(layer) is Linear
+        and _asks_onednn(x, layer.weight)
+        and not _needs_gradient(x, layer.weight, layer.bias)
+    ):
+        return _product(x, layer.weight, layer.bias, "gelu")
+    return functional.gelu(layer(x))
 
 
 class Linear(nn.Linear):

@@ -43,12 +43,16 @@ def test_strided_input_and_weight() -> None:
 
 
 @pytest.mark.parametrize("shape", [(24,), (2, 3, 24), (0, 24)])
-def test_gelu(shape: tuple[int, ...]) -> None:
-    x, layer = torch.randn(*shape), nn.Linear(24, 7)
-    expected = functional.gelu(layer(x))
-    assert_close(linear_gelu(x, layer.weight, layer.bias), expected)
+@pytest.mark.parametrize("kind", [nn.Linear, Linear])
+def test_gelu(kind: type[nn.Linear], shape: tuple[int, ...]) -> None:
+    x, layer = torch.randn(*shape), kind(24, 7)
+    expected = functional.gelu(functional.linear(x, layer.weight, layer.bias))
+    found = linear_gelu(layer, x)
+    assert_close(found, expected)
+    assert found.requires_grad
     with torch.inference_mode():
-        assert_close(linear_gelu(x, layer.weight, layer.bias), expected)
+        assert_close(linear_gelu(layer, x), expected)
+        assert linear_gelu(layer.double(), x.double()).dtype == torch.float64
 
 
 def gradients_of(through: Callable[..., Tensor], *operands: Tensor) -> tuple[Tensor, ...]:

@@ -7,68 +7,19 @@ Maps are channels last, (B, H, W, C), between the patch embedding and the output
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from glipkit.layers.linear import linear_gelu
 from glipkit.layers.recompute import run
+from glipkit.ops.window_attention import window_attention
 
-# What is added to the score of two positions that only the cyclic shift brought together. Not
-# minus infinity: the published weights were trained with this (BEHAVIOUR 2).
-_FAR_APART = -100.0
-
-
-def to_windows(x: Tensor, window: int) -> Tensor:
-    """Cut a map of whole windows: (B, H, W, C) -> (B * windows, window**2, C), row by row."""
-    B, H, W, C = x.shape
-    x = x.view(B, H // window, window, W // window, window, C)
-    return x.transpose(2, 3).reshape(-1, window * window, C)
-
-
-class WindowOrder(NamedTuple):
-    """How the positions of a map, row by row, become windows, and back."""
-
-    take: Tensor  # (windows * window**2,) int64: which position stands there; any, on padding
-    padding: Tensor  # int64: which of them are padding
-    put: Tensor  # (H * W,) int64: where each position went
-    padded_size: tuple[int, int]  # (H, W) rounded up to whole windows
-
-
-@lru_cache(maxsize=32)  # of four stages, shifted and not: the last four sizes of pictures
-def window_order(
-    size: tuple[int, int], window: int, shift: int, device: torch.device
-) -> WindowOrder:
-    """Pad a map to whole windows, move it cyclically by -shift and cut it, in one permutation.
-
-    One gather instead of a padded, a moved and a cut copy, and one instead of the way back: a
-    fifth of Swin's time on a CPU.
-
-    Args:
-        size: (H, W) of the map.
-        window: side of a window.
-        shift: positions that the padded map moves up and left.
-        device: where the order is needed.
-    """
-    with torch.inference_mode(False):  # the memory outlives an inference, and training uses it
-        height, width = size
-        padded_size = (height + -height % window, width + -width % window)
-        y, x = ((torch.arange(side) + shift) % side for side in padded_size)
-        positions = torch.where(
-            (y < height)[:, None] & (x < width), y[:, None] * width + x, -1
-        )  # (padded H, padded W), -1 on padding
-        positions = to_windows(positions[None, :, :, None], window).flatten()
-        is_real = positions >= 0
-        put = torch.empty(height * width, dtype=torch.int64)
-        put[positions[is_real]] = is_real.nonzero()[:, 0]
-        return WindowOrder(
-            take=positions.clamp(min=0).to(device),
-            padding=(~is_real).nonzero()[:, 0].to(device),
-            put=put.to(device),
-            padded_size=padded_size,
-        )
+# Positions that go through an MLP together in inference on a CPU: the hidden channels of so many
+# stay in the last-level cache (6 MB for the first stage of Swin-T, 25 MB for its last).
+_ROWS = 4096
 
 
 @lru_cache(maxsize=16)
@@ -88,50 +39,26 @@ def relative_positions(window: int, device: torch.device) -> Tensor:
         return (dy * (2 * window - 1) + dx).flatten()
 
 
-@lru_cache(maxsize=16)  # of four stages: 15 MB for a picture of 800 x 1088
-def shift_mask(size: tuple[int, int], window: int, device: torch.device) -> Tensor:
-    """What keeps positions apart that are no neighbours before the cyclic shift by window // 2.
-
-    Args:
-        size: (H, W) of the padded map, whole windows.
-        window: side of a window.
-        device: where the mask is needed.
-
-    Returns:
-        (windows, 1, window**2, window**2) float32: 0 where query and key are of one region of the
-        shifted map, -100 where not. The padding counts as part of the last regions.
-    """
-    with torch.inference_mode(False):
-        shift = window // 2
-        regions = []
-        for side in size:
-            positions = torch.arange(side, device=device)
-            regions.append((positions >= side - window).long() + (positions >= side - shift).long())
-        numbers = (3 * regions[0][:, None] + regions[1])[None, :, :, None]  # (1, H, W, 1), 0 to 8
-        numbers = to_windows(numbers, window).squeeze(2)  # (windows, window**2)
-        apart = numbers[:, :, None] != numbers[:, None, :]
-        return (apart.float() * _FAR_APART).unsqueeze(1)
-
-
 class WindowAttention(nn.Module):
-    """Self-attention inside each window, with a learned bias for every relative position.
+    """Self-attention inside the windows of a map, with a learned bias for every relative position.
 
     Args:
         dim: channels.
         num_heads: must divide `dim`.
         window: side of a window in positions.
+        shift: how far the windows are moved. A map smaller than a window is moved all the same.
 
     Raises:
         ValueError: `num_heads` does not divide `dim`.
     """
 
-    def __init__(self, dim: int, *, num_heads: int, window: int) -> None:
+    def __init__(self, dim: int, *, num_heads: int, window: int, shift: int = 0) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
         self.num_heads = num_heads
         self.window = window
-        self.scale = (dim // num_heads) ** -0.5
+        self.shift = shift
         self.relative_position_bias_table = nn.Parameter(
             torch.zeros((2 * window - 1) ** 2, num_heads)
         )
@@ -145,25 +72,45 @@ class WindowAttention(nn.Module):
         rows = table[relative_positions(self.window, table.device)]
         return rows.view(self.window**2, self.window**2, self.num_heads).permute(2, 0, 1)
 
-    def forward(self, windows: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """What every position reads in its window.
 
         Args:
-            windows: (B * windows, window**2, dim), the windows of one picture after another.
-            mask: (windows, 1, window**2, window**2), added to the scores; None adds nothing.
+            x: (B, H, W, dim), normalised. Only afterwards the map is padded to whole windows.
 
         Returns:
-            (B * windows, window**2, dim).
+            (B, H, W, dim).
         """
-        N, S, C = windows.shape
-        qkv = self.qkv(windows).view(N, S, 3, self.num_heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (N, heads, S, C / heads)
-        # Written out because PyTorch's fused attention was 10 to 30 % slower on windows this small.
-        scores = (query * self.scale) @ key.mT + self.relative_bias()
-        if mask is not None:
-            scores = (scores.unflatten(0, (-1, len(mask))) + mask).flatten(0, 1)
-        read = scores.softmax(dim=-1).to(value.dtype) @ value  # the mask made them float32
-        return self.projection(read.transpose(1, 2).reshape(N, S, C))
+        _, H, W, _ = x.shape
+        qkv = self.qkv(x.flatten(1, 2))  # (B, H*W, 3 * dim)
+        bias = self.relative_bias()
+        read = window_attention(
+            qkv,
+            self.qkv.bias.to(qkv.dtype),
+            bias if bias.dtype == torch.float64 else bias.float(),
+            size=(H, W),
+            window=self.window,
+            shift=self.shift,
+        )
+        return self.projection(read).unflatten(1, (H, W))
+
+
+class Mlp(nn.Module):
+    """Two linear layers and a GELU between them.
+
+    Args:
+        dim: channels of input and output.
+        hidden_dim: channels between.
+    """
+
+    def __init__(self, dim: int, *, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> the same shape."""
+        return self.fc2(linear_gelu(self.fc1, x))
 
 
 class SwinBlock(nn.Module):
@@ -173,8 +120,7 @@ class SwinBlock(nn.Module):
         dim: channels.
         num_heads: of the attention.
         window: side of a window in positions.
-        shifted: whether the windows are moved by half a window. A map smaller than a window is
-            moved all the same.
+        shifted: whether the windows are moved by half a window.
         mlp_ratio: hidden channels of the MLP per channel.
         drop_path: probability in [0, 1) of leaving a branch out, per picture, in training.
     """
@@ -190,29 +136,38 @@ class SwinBlock(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.window = window
-        self.shift = window // 2 if shifted else 0
         self.norm1 = nn.LayerNorm(dim)
-        self.attention = WindowAttention(dim, num_heads=num_heads, window=window)
+        self.attention = WindowAttention(
+            dim, num_heads=num_heads, window=window, shift=window // 2 if shifted else 0
+        )
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, hidden_features=int(mlp_ratio * dim))
+        self.mlp = Mlp(dim, hidden_dim=int(mlp_ratio * dim))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) -> the same shape."""
-        x = x + self.drop_path(self._attend(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = _added(x, self.drop_path(self.attention(self.norm1(x))))
+        if self._goes_by_rows(x):
+            for rows in x.view(-1, x.shape[-1]).split(_ROWS):
+                rows += self.mlp(self.norm2(rows))
+            return x
+        return _added(x, self.drop_path(self.mlp(self.norm2(x))))
 
-    def _attend(self, x: Tensor) -> Tensor:
-        B, H, W, C = x.shape
-        order = window_order((H, W), self.window, self.shift, x.device)
-        windows = x.flatten(1, 2).index_select(1, order.take)  # (B, windows * window**2, C)
-        if len(order.padding):
-            # Zero here, after the norm; in its window, padding is a key like any other.
-            windows = windows.index_fill(1, order.padding, 0)
-        mask = shift_mask(order.padded_size, self.window, x.device) if self.shift else None
-        windows = self.attention(windows.view(-1, self.window**2, C), mask)
-        return windows.view(B, -1, C).index_select(1, order.put).view(B, H, W, C)
+    def _goes_by_rows(self, x: Tensor) -> bool:
+        """Whether the MLP takes its input piece by piece, which a CPU's cache is thankful for."""
+        return (
+            x.device.type == "cpu"
+            and not self.training
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+        )
+
+
+def _added(x: Tensor, update: Tensor) -> Tensor:
+    """`x + update`; without gradients in the memory of `update`, which nobody else holds."""
+    if torch.is_grad_enabled() or update.dtype != x.dtype:
+        return x + update
+    return update.add_(x)
 
 
 class PatchMerging(nn.Module):

@@ -15,8 +15,6 @@ from glipkit.modeling.backbone.swin import (
     SwinBlock,
     SwinTransformer,
     WindowAttention,
-    to_windows,
-    window_order,
 )
 
 
@@ -31,26 +29,6 @@ def shake(module: nn.Module) -> nn.Module:
 def small(**options: object) -> SwinTransformer:
     numbers = {"embed_dim": 8, "depths": (1, 2, 1, 1), "num_heads": (1, 2, 2, 4), "window": 3}
     return shake(SwinTransformer(**numbers | options))
-
-
-def test_windows_row_by_row() -> None:
-    x = torch.arange(2 * 4 * 6 * 1.0).view(2, 4, 6, 1)
-    windows = to_windows(x, 2)
-    assert windows.shape == (2 * 6, 4, 1)
-    assert windows[1].flatten().tolist() == [2, 3, 8, 9]
-
-
-@pytest.mark.parametrize("size", [(4, 6), (5, 4), (1, 7), (1, 1)])
-def test_order_is_pad_then_roll_then_cut(size: tuple[int, int]) -> None:
-    order = window_order(size, 4, 2, torch.device("cpu"))
-    x = torch.rand(1, *size, 1) + 1
-    bottom, right = -size[0] % 4, -size[1] % 4
-    moved = torch.nn.functional.pad(x, (0, 0, 0, right, 0, bottom)).roll((-2, -2), dims=(1, 2))
-    assert order.padded_size == tuple(moved.shape[1:3])
-    cut = x.flatten()[order.take]
-    cut[order.padding] = 0
-    assert torch.equal(cut, to_windows(moved, 4).flatten())
-    assert torch.equal(cut[order.put], x.flatten())
 
 
 @pytest.mark.parametrize("shifted", [False, True])
@@ -161,6 +139,31 @@ def test_state_dict_holds_parameters_only_and_travels() -> None:
     second.load_state_dict(first.state_dict())
     pixels = torch.randn(1, 3, 40, 40)
     assert_close(first(pixels), second(pixels))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 33)])
+def test_inference_gives_what_training_sees(size: tuple[int, int]) -> None:
+    """Without gradients the MLPs go by rows and add in place."""
+    model = small()
+    pixels = torch.randn(2, 3, *size)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            found = model.all_stages(pixels)
+        assert_close(found, model.all_stages(pixels), rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model.all_stages(pixels)
+        with torch.no_grad():
+            found = model.all_stages(pixels)
+    assert_close(found, expected, rtol=0.02, atol=0.05)
+
+
+def test_input_survives() -> None:
+    block = shake(SwinBlock(8, num_heads=2, window=4, shifted=True))
+    x = torch.randn(1, 5, 6, 8)
+    kept = x.clone()
+    with torch.no_grad():
+        block(x)
+    assert torch.equal(x, kept)
 
 
 def test_drop_path_grows_linearly_and_only_trains() -> None:
