@@ -168,10 +168,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& image, 
                                                            int64_t heads,
                                                            const Options<T>& options) {
   const int64_t B = image.size(0), V = image.size(1), C = image.size(2), N = keys.size(1);
-  const Tensor reads = new_zeros<T>(image, {B, V, C}), context = new_zeros<T>(image, {B, N, C});
-  const Tensor kept = new_zeros<T>(image, {B, N}), reference = new_zeros<T>(image, {B, N});
-  const Tensor total = new_zeros<T>(image, {B, N});
-  if (B * V * C * N == 0) return {reads, context, kept, reference, total};
+  if (B * V * C * N == 0) {
+    return {new_zeros<T>(image, {B, V, C}), new_zeros<T>(image, {B, N, C}),
+            new_zeros<T>(image, {B, N}), new_zeros<T>(image, {B, N}), new_zeros<T>(image, {B, N})};
+  }
+  const Tensor reads = new_tensor<T>(image, {B, V, C}), context = new_tensor<T>(image, {B, N, C});
+  const Tensor kept = new_tensor<T>(image, {B, N}), reference = new_tensor<T>(image, {B, N});
+  const Tensor total = new_tensor<T>(image, {B, N});
 
   const Kernels<T>& run = kernels<T>();
   const Cut cut = Cut::of<T>(V, C, heads, N / heads, 2, 3);

@@ -208,11 +208,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bidirectional_attention_backward(
     const Options<T> options{static_cast<T>(limit), dropout_of<T>(image_dropout),
                              dropout_of<T>(text_dropout),
                              static_cast<uint64_t>(*const_data<int64_t>(seed))};
-    const Tensor grad_image = new_zeros<T>(image, {B, V, C}),
-                 grad_keys = new_zeros<T>(keys, {B, N, C});
+    const bool empty = B * V * C * N == 0;
+    const Tensor grad_image =
+        empty ? new_zeros<T>(image, {B, V, C}) : new_tensor<T>(image, {B, V, C});
+    const Tensor grad_keys = new_zeros<T>(keys, {B, N, C});
     const Tensor grad_bias = new_zeros<T>(keys, {B, N}),
                  grad_values = new_zeros<T>(keys, {B, N, C});
-    if (B * V * C * N == 0) return {grad_image, grad_keys, grad_bias, grad_values};
+    if (empty) return {grad_image, grad_keys, grad_bias, grad_values};
     const Tensor mask = torch::stable::contiguous(text_mask);
     std::vector<Tensor> inputs;  // in the order of Picture
     for (const Tensor* tensor : {&grad_reads, &grad_context, &grad_kept, &image, &keys, &key_bias,

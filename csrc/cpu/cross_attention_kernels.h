@@ -9,15 +9,16 @@ template <typename T>
 struct Lanes {
   typedef typename Exponential<T>::Integer Integer;
   typedef Integer type __attribute__((vector_size(VECTOR_BYTES)));
+  // Loaded, because GCC would put the vector together from its numbers time and again.
+  alignas(VECTOR_BYTES) static constexpr Integer kNumbers[] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                               8, 9, 10, 11, 12, 13, 14, 15};
+  static type numbers() { return *reinterpret_cast<const type*>(kNumbers); }
 };
 
 // All ones in the first `count` lanes, zeros in the others.
 template <typename T>
 inline typename Lanes<T>::type first_lanes(int64_t count) {
-  typename Lanes<T>::type lane;
-#pragma GCC unroll 16
-  for (int64_t j = 0; j < Vector<T>::length; ++j) lane[j] = j;
-  return lane < static_cast<typename Lanes<T>::Integer>(count);
+  return Lanes<T>::numbers() < static_cast<typename Lanes<T>::Integer>(count);
 }
 
 template <typename T, bool MAXIMUM>
@@ -31,10 +32,8 @@ inline T folded(typename Vector<T>::type v) {
 #else
 #pragma GCC unroll 4
   for (int64_t step = Vector<T>::length / 2; step > 0; step /= 2) {
-    typename Lanes<T>::type from;
-#pragma GCC unroll 16
-    for (int64_t j = 0; j < Vector<T>::length; ++j) from[j] = j ^ step;
-    const typename Vector<T>::type other = __builtin_shuffle(v, from);
+    const typename Vector<T>::type other =
+        __builtin_shuffle(v, Lanes<T>::numbers() ^ static_cast<typename Lanes<T>::Integer>(step));
     v = MAXIMUM ? (v > other ? v : other) : v + other;
   }
   return v[0];
