@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from glipkit.structures.prompts import Phrase
 
 AGGREGATIONS = ("MEAN", "MAX", "POWER", "ONEHOT")  # values of MODEL.DYHEAD.SCORE_AGG
+_LOG_OF_ZERO = -1e30  # exp of any share of it is 0, and 0 times it is 0
 
 
 def span_tokens(span: tuple[int, int], char_to_token: Callable[[int], int | None]) -> Sequence[int]:
@@ -101,9 +103,9 @@ def phrase_scores(token_scores: Tensor, phrase_tokens: Tensor, how: str = "MEAN"
     Args:
         token_scores: (..., T) float, probabilities in [0, 1].
         phrase_tokens: (P, T) int64 counts.
-        how: "MEAN" of the phrase's tokens, each as often as it is counted (one matrix product, so a
-            NaN spoils all phrases of its row); "MAX" of them; "POWER", their geometric mean; or
-            "ONEHOT": token column i is phrase i.
+        how: "MEAN" of the phrase's tokens, each as often as it is counted; "MAX" of them; "POWER",
+            their geometric mean; or "ONEHOT": token column i is phrase i. Mean and power are one
+            matrix product, so there a NaN spoils all phrases of its row.
 
     Returns:
         (..., P) in [0, 1]. A phrase without tokens scores 0.
@@ -112,25 +114,81 @@ def phrase_scores(token_scores: Tensor, phrase_tokens: Tensor, how: str = "MEAN"
         ValueError: `how` is none of these, the two do not agree on T, or ONEHOT has more phrases
             than tokens.
     """
-    count, length = phrase_tokens.shape
-    if token_scores.shape[-1] != length:
-        raise ValueError(
-            f"token_scores has {token_scores.shape[-1]} tokens in its last dimension, "
-            f"phrase_tokens (P, T) has T = {length}"
-        )
-    if how == "MEAN":
-        return token_scores @ _mean_weights(phrase_tokens, token_scores.dtype).T  # (..., P)
+    table = reading_table([phrase_tokens], how, dtype=token_scores.dtype)
+    _check_length(token_scores, phrase_tokens)
+    leading, length = token_scores.shape[:-1], token_scores.shape[-1]
+    scores = read_phrases(token_scores.reshape(1, -1, length), table, how)
+    return scores.reshape(*leading, phrase_tokens.shape[0])
+
+
+def reading_table(
+    phrase_tokens: Sequence[Tensor], how: str, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """What `read_phrases` has to know about the phrases of B prompts, as one tensor.
+
+    It is best made on the CPU, where prompts are made, and moved then: for "MAX" the counts are
+    looked at, and a GPU would be waited for.
+
+    Args:
+        phrase_tokens: B times (P_i, T) int64 counts. P is the largest P_i; phrases that a prompt
+            does not have score 0.
+        how: see `phrase_scores`.
+        dtype: of the scores that will be read.
+
+    Returns:
+        For MEAN and POWER (B, P, T), the weight of every token; for MAX (B, P, M) int64, the
+        phrase's tokens, over and over, or -1; for ONEHOT (B, P) bool, whether there is a phrase.
+
+    Raises:
+        ValueError: `how` is unknown, or ONEHOT has more phrases than tokens.
+    """
+    if how in ("MEAN", "POWER"):
+        counts = pad_sequence(list(phrase_tokens), batch_first=True).to(dtype)  # (B, P, T)
+        return counts / counts.sum(dim=2, keepdim=True).clamp(min=1)
     if how == "MAX":
-        return _phrase_by_phrase(token_scores, phrase_tokens, lambda rows, _: rows.amax(dim=0))
-    if how == "POWER":
-        return _phrase_by_phrase(token_scores.log(), phrase_tokens, _exp_of_mean)
+        return _token_lists(pad_sequence([one.cpu() for one in phrase_tokens], batch_first=True))
     if how == "ONEHOT":
-        if count > length:
-            raise ValueError(
-                f"ONEHOT needs a token per phrase, got {count} phrases, {length} tokens"
-            )
-        return token_scores[..., :count]
+        for count, length in (one.shape for one in phrase_tokens):
+            if count > length:
+                raise ValueError(
+                    f"ONEHOT needs a token per phrase, got {count} phrases, {length} tokens"
+                )
+        exists = [one.new_ones(one.shape[0], dtype=torch.bool) for one in phrase_tokens]
+        return pad_sequence(exists, batch_first=True)
     raise ValueError(f"scores can be aggregated by {', '.join(AGGREGATIONS)}, not by {how!r}")
+
+
+def _product(values: Tensor, weights: Tensor) -> Tensor:
+    return values @ weights.mT
+
+
+def read_phrases(
+    token_scores: Tensor,
+    table: Tensor,
+    how: str,
+    *,
+    product: Callable[[Tensor, Tensor], Tensor] = _product,
+) -> Tensor:
+    """`phrase_scores` for B pictures, each with its own phrases; no value is looked at on the way.
+
+    Args:
+        token_scores: (B, A, T) float, probabilities.
+        table: of B prompts, as `reading_table` made it, on the device of the scores.
+        how: as for the table.
+        product: of (B, A, T) and (B, P, T), summed over T.
+
+    Returns:
+        (B, A, P).
+    """
+    if how == "MEAN":
+        return product(token_scores, table)
+    if how == "POWER":
+        logarithms = token_scores.log().clamp(min=_LOG_OF_ZERO)  # 0 x -inf would be NaN
+        has_tokens = table.any(dim=2)[:, None]
+        return torch.where(has_tokens, product(logarithms, table).exp(), 0)
+    if how == "MAX":
+        return _largest(token_scores, table.to(token_scores.device))
+    return torch.where(table[:, None], token_scores[..., : table.shape[1]], 0)
 
 
 def _first_token(
@@ -143,23 +201,31 @@ def _first_token(
     return None
 
 
-def _mean_weights(phrase_tokens: Tensor, dtype: torch.dtype) -> Tensor:
-    weights = phrase_tokens.to(dtype)
-    return weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+def _check_length(token_scores: Tensor, phrase_tokens: Tensor) -> None:
+    if token_scores.shape[-1] != phrase_tokens.shape[1]:
+        raise ValueError(
+            f"token_scores has {token_scores.shape[-1]} tokens in its last dimension, "
+            f"phrase_tokens (P, T) has T = {phrase_tokens.shape[1]}"
+        )
 
 
-def _exp_of_mean(rows: Tensor, counts: Tensor) -> Tensor:
-    return (torch.tensordot(counts, rows, dims=1) / counts.sum()).exp()
+def _token_lists(counts: Tensor) -> Tensor:
+    """(B, P, T) counts on the CPU to (B, P, M) tokens, M those of the longest phrase."""
+    present = counts > 0
+    sizes = present.sum(dim=2, keepdim=True)  # (B, P, 1)
+    longest = max(1, int(sizes.amax())) if sizes.numel() else 1
+    tokens = present.int().argsort(dim=2, descending=True, stable=True)[..., :longest]
+    tokens = tokens.gather(2, torch.arange(longest) % sizes.clamp(min=1))
+    return tokens.where(sizes > 0, -1)
 
 
-def _phrase_by_phrase(
-    values: Tensor, phrase_tokens: Tensor, reduce: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    """Reduce the (tokens of the phrase, ...) rows of `values` (..., T), for each phrase."""
-    by_token = values.movedim(-1, 0).contiguous()  # (T, ...): a phrase reads whole rows
-    scores = values.new_zeros(phrase_tokens.shape[0], *by_token.shape[1:])
-    for row, counts in zip(scores, phrase_tokens.cpu()):
-        tokens = counts.nonzero()[:, 0]
-        if len(tokens):
-            row.copy_(reduce(by_token[tokens.to(values.device)], counts[tokens].to(values)))
-    return scores.movedim(0, -1)
+def _largest(token_scores: Tensor, tokens: Tensor) -> Tensor:
+    """The largest of each phrase's (B, P, M) tokens, for every (B, A) of `token_scores`."""
+    B, A, T = token_scores.shape
+    by_token = token_scores.mT.reshape(B * T, A)  # a phrase reads whole rows
+    rows = tokens.clamp(min=0) + T * torch.arange(B, device=tokens.device)[:, None, None]
+    best = by_token.index_select(0, rows[..., 0].flatten())
+    for index in range(1, tokens.shape[2]):
+        best = torch.maximum(best, by_token.index_select(0, rows[..., index].flatten()))
+    best = best.unflatten(0, tokens.shape[:2])  # (B, P, A)
+    return torch.where(tokens[..., :1] >= 0, best, 0).mT

@@ -44,7 +44,7 @@ class BoxCoder:
         _check_pair(boxes, anchors, "boxes")
         sizes, centres = _sizes_and_centres(boxes)
         anchor_sizes, anchor_centres = _sizes_and_centres(anchors)
-        weights = anchors.new_tensor(self.weights)
+        weights = self._weights_like(anchors)
         shifts = weights[:2] * (centres - anchor_centres) / anchor_sizes
         scales = weights[2:] * torch.log(sizes / anchor_sizes)
         return torch.cat([shifts, scales], dim=1)
@@ -66,11 +66,15 @@ class BoxCoder:
         """
         _check_pair(deltas, anchors, "deltas")
         anchor_sizes, anchor_centres = _sizes_and_centres(anchors)
-        deltas = deltas / anchors.new_tensor(self.weights)
+        deltas = deltas / self._weights_like(anchors)
         centres = deltas[:, :2] * anchor_sizes + anchor_centres
         sizes = torch.exp(deltas[:, 2:].clamp(max=MAX_LOG_SCALE)) * anchor_sizes
         reach = 0.5 * (sizes - 1)
         return torch.cat([centres - reach, centres + reach], dim=1)
+
+    def _weights_like(self, values: Tensor) -> Tensor:
+        """(4,), made where `values` are: copying it to a GPU would wait for the GPU."""
+        return torch.stack([values.new_full((), weight) for weight in self.weights])
 
     def __repr__(self) -> str:
         return f"BoxCoder(weights={self.weights})"

@@ -28,9 +28,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from glipkit.config.load import load_config
+from glipkit.grounding.alignment import reading_table
 from glipkit.modeling.build import build_model, build_postprocessor
 from glipkit.modeling.fill import fill_model
 from glipkit.modeling.glip import GLIP
+from glipkit.modeling.head.predictor import LevelPrediction
 from glipkit.modeling.language.features import TextFeatures
 from glipkit.modeling.postprocess import Postprocessor
 from glipkit.structures.detections import Detections
@@ -160,11 +162,16 @@ def postprocessor(case: Case, aggregation: str = "MEAN") -> Postprocessor:
 
 
 def count_candidates(decide: Postprocessor, run: Run, image: int) -> list[int]:
-    tokens, size = run.prompts.phrase_tokens[image], run.images.sizes[image]
-    return [
-        len(decide.level_candidates(*(part[image] for part in level), anchors, tokens, size).scores)
-        for level, anchors in zip(run.output.levels, run.output.anchors)
-    ]
+    own = slice(image, image + 1)
+    table = reading_table(run.prompts.phrase_tokens[own], decide.aggregation)
+    height, width = run.images.sizes[image]
+    corners = torch.tensor([[width - 1.0, height - 1.0] * 2])
+    counts = []
+    for level, anchors in zip(run.output.levels, run.output.anchors):
+        level = LevelPrediction(*(part[own] for part in level))
+        scores = decide.level_candidates(level, anchors, table, corners).scores
+        counts.append(int((scores >= 0).sum()))
+    return counts
 
 
 def one_by_one(model: GLIP, run: Run, decide: Postprocessor) -> list[Detections]:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from glipkit.grounding.alignment import reading_table
 from glipkit.modeling.glip import GroundingOutput
 from glipkit.modeling.head.predictor import LevelPrediction
-from glipkit.modeling.postprocess import Postprocessor
+from glipkit.modeling.postprocess import Candidates, Postprocessor
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +49,15 @@ def postprocessor(arrays: dict[str, np.ndarray], how: str) -> Postprocessor:
 @pytest.mark.parametrize("how", ["MEAN", "MAX"])
 @pytest.mark.parametrize("image", [0, 1])
 def test_candidates(arrays, labels, output, phrase_tokens, how: str, image: int) -> None:
-    level = output.levels[0]
-    found = postprocessor(arrays, how).level_candidates(
-        level.token_logits[image],
-        level.box_deltas[image],
-        level.centerness[image],
-        output.anchors[0],
-        phrase_tokens,
-        tuple(arrays["image_hw"][image].tolist()),
+    height, width = arrays["image_hw"][image].tolist()
+    corners = torch.tensor([[width - 1.0, height - 1.0] * 2])
+    level = LevelPrediction(*(part[image : image + 1] for part in output.levels[0]))
+    table = reading_table([phrase_tokens], how)
+    candidates = postprocessor(arrays, how).level_candidates(
+        level, output.anchors[0], table, corners
     )
+    is_real = candidates.scores[0] >= 0
+    found = Candidates(*(part[0, is_real] for part in candidates))
     assert_same_set(found, arrays, f"{how}.pre.{image}", labels)
 
 

@@ -1,11 +1,15 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map_only
 
+from glipkit.grounding.alignment import reading_table
 from glipkit.modeling.anchors import AnchorGenerator
 from glipkit.modeling.glip import GroundingOutput
 from glipkit.modeling.head.predictor import LevelPrediction
 from glipkit.modeling.postprocess import Postprocessor, best
+from glipkit.structures.boxes import clip, iou
 
 SIZE = (64, 80)
 LEVELS = [(8, 10), (4, 5)]
@@ -144,10 +148,95 @@ def test_nothing_found_is_an_empty_answer() -> None:
 
 
 def test_best_keeps_ties() -> None:
-    scores = torch.tensor([0.9, 0.5, 0.7, 0.5, 0.1])
-    assert best(scores, 3).tolist() == [0, 1, 2, 3]
-    assert best(scores, 1).tolist() == [0]
-    assert best(scores, 0).tolist() == best(scores, -1).tolist() == [0, 1, 2, 3, 4]
+    scores = torch.tensor([[0.9, 0.7, 0.5, 0.5, 0.1], [0.9, 0.8, -1, -1, -1]])
+    assert (best(scores, 3) >= 0).sum(dim=1).tolist() == [4, 2]
+    assert (best(scores, 1) >= 0).sum(dim=1).tolist() == [1, 1]
+    for limit in (0, -1, 5, 9):
+        assert torch.equal(best(scores, limit), scores)
+
+
+def slow_detections(
+    output: GroundingOutput, phrase_tokens: Tensor, size: tuple[int, int], decide: Postprocessor
+) -> list[tuple[float, int, list[float]]]:
+    """BEHAVIOUR 10 word by word, for one picture and MEAN: score, phrase, box, best first."""
+    found: list[tuple[float, int, Tensor]] = []
+    for level, anchors in zip(output.levels, output.anchors):
+        probabilities = level.token_logits[0].sigmoid()
+        boxes = decide.box_coder.decode(level.box_deltas[0], anchors)
+        candidates = []
+        for anchor, box in enumerate(clip(boxes, size)):
+            for phrase, counts in enumerate(phrase_tokens):
+                score = (probabilities[anchor] * counts).sum() / counts.sum()
+                if score > decide.score_threshold:
+                    rank = score * level.centerness[0, anchor].sigmoid()
+                    candidates.append((rank.sqrt().item(), phrase, box))
+        candidates.sort(key=lambda candidate: -candidate[0])
+        found += candidates[: decide.pre_nms_top_n]
+    found.sort(key=lambda candidate: -candidate[0])
+    kept: list[tuple[float, int, Tensor]] = []
+    for score, phrase, box in found:
+        rivals = [other for _, rival, other in kept if rival == phrase]
+        if not rivals or iou(box[None], torch.stack(rivals), plus_one=True).max() <= 0.6:
+            kept.append((score, phrase, box))
+    kept = kept[: decide.detections_per_image]
+    return [(score, phrase, box.tolist()) for score, phrase, box in kept]
+
+
+@pytest.mark.parametrize(("top_n", "cap"), [(1000, 100), (20, 100), (50, 9)])
+def test_agrees_with_the_definition(top_n: int, cap: int) -> None:
+    output = random_output(1, spread=2.0)
+    phrases = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 1, 2, 0, 0, 0], [0, 0, 0, 0, 1, 0]])
+    decide = Postprocessor(pre_nms_top_n=top_n, detections_per_image=cap)
+    expected = slow_detections(output, phrases, SIZE, decide)
+    (found,) = decide(output, [phrases], [SIZE])
+    assert 9 <= len(expected) == len(found)
+    torch.testing.assert_close(found.scores, torch.tensor([score for score, _, _ in expected]))
+    assert found.phrase_ids.tolist() == [phrase for _, phrase, _ in expected]
+    torch.testing.assert_close(found.boxes, torch.tensor([box for _, _, box in expected]))
+
+
+def tensors(output: GroundingOutput) -> tuple[GroundingOutput, Tensor, Tensor]:
+    """What `select` takes, for two pictures whose prompts have different numbers of phrases."""
+    phrases = [ONE_TOKEN_EACH, ONE_TOKEN_EACH[:1]]
+    corners = torch.tensor([[79.0, 63, 79, 63], [69.0, 59, 69, 59]])
+    return output, reading_table(phrases, "MEAN"), corners
+
+
+@pytest.mark.parametrize("how", ["MEAN", "MAX", "POWER", "ONEHOT"])
+def test_nothing_waits_for_a_value(how: str) -> None:
+    """In one graph there is no size that depends on a value, and no value on the host."""
+    torch._dynamo.reset()
+    assert not torch._dynamo.config.capture_scalar_outputs
+    assert not torch._dynamo.config.capture_dynamic_output_shape_ops
+    decide = Postprocessor(pre_nms_top_n=20, detections_per_image=5, aggregation=how)
+    output, _, corners = tensors(random_output(2))
+    table = reading_table([ONE_TOKEN_EACH, ONE_TOKEN_EACH[:1]], how)
+    compiled = torch.compile(decide.select, backend="eager", fullgraph=True)
+    expected = decide.select(output, table, corners)
+    assert torch.equal(compiled(output, table, corners), expected)
+    assert expected.shape == (2, 40, 6)
+    assert (expected[..., 4] >= 0).sum(dim=1).tolist() == [5, 5]
+
+
+def test_sizes_follow_from_shapes_alone() -> None:
+    """With tensors that have no values at all, every size is known."""
+    mode = FakeTensorMode()
+    output, table, corners = tree_map_only(Tensor, mode.from_tensor, tensors(random_output(2)))
+    with mode, torch.inference_mode():
+        reports = Postprocessor(pre_nms_top_n=20).select(output, table, corners)
+    assert reports.shape == (2, 40, 6)
+
+
+def test_reports_may_wait_on_the_device() -> None:
+    output = random_output(2)
+    arguments = output, [ONE_TOKEN_EACH, ONE_TOKEN_EACH[:2]], [SIZE, (60, 70)]
+    decide = Postprocessor(detections_per_image=7)
+    reports = decide.decide(*arguments)
+    for found, expected in zip(decide.collect(reports, arguments[2]), decide(*arguments)):
+        assert_same(found, expected)
+        assert found.image_size == expected.image_size
+        assert found.boxes.is_contiguous()
+        assert len(found) >= 7
 
 
 def test_bad_numbers_are_named() -> None:
