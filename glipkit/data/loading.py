@@ -1,19 +1,28 @@
 """Reading pictures in worker processes, in an order that can be cut and shared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from glipkit.data.collate import collate
 from glipkit.data.datasets.coco import CocoDetection
 from glipkit.data.images import ImageError, read_image
-from glipkit.data.sample import Failure, Sample
+from glipkit.data.sample import Failure, Fetched, Sample
 from glipkit.data.samplers import ShardedBatches, batches_of_equal_shape
 from glipkit.data.transforms import TestTransform
 from glipkit.data.workers import leave_interrupts_to_main, usable_cpus
 from glipkit.structures.images import padded_size
+
+# Decoded pictures that wait for the model, all workers together: at most so many bytes (80
+# pictures of 800 x 1333), and at most so many batches for each worker.
+READ_AHEAD_BYTES = 2**30
+BATCHES_AHEAD = 2
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +53,14 @@ def make_loader(
     divisor: int,
     batch_size: int,
     num_workers: int,
+    pin_memory: bool = False,
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader:
     """A loader that yields `Fetched` for one rank's share of the pictures at `indices`.
+
+    Workers decode and resize ahead of the model, which waits only for the first batch as long as
+    reading keeps pace, and never let more than READ_AHEAD_BYTES wait.
 
     Args:
         images: the pictures.
@@ -55,6 +68,7 @@ def make_loader(
         divisor: padded sides are multiples of this (DATALOADER.SIZE_DIVISIBILITY); 0 pads nothing.
         batch_size: pictures in a batch; they always pad to one size.
         num_workers: processes that read, at most one for each CPU and batch; 0 reads in this one.
+        pin_memory: hand out page-locked memory, from which a GPU copies while it computes.
         rank: this process.
         world_size: how many processes share the pictures.
     """
@@ -65,10 +79,71 @@ def make_loader(
     batches = batches_of_equal_shape(shapes, indices, batch_size)
     share = ShardedBatches(batches, rank=rank, world_size=world_size)
     num_workers = min(num_workers, len(share), usable_cpus())
+    largest = max((shapes[index][0] * shapes[index][1] for index in indices), default=0)
+    workers, ahead = read_ahead(num_workers, batch_bytes=batch_size * largest * 3 * 4)  # float32
     return DataLoader(
         images,
         batch_sampler=share,
-        num_workers=num_workers,
+        num_workers=workers,
+        prefetch_factor=ahead,
+        pin_memory=pin_memory,
         collate_fn=partial(collate, divisor=divisor),
-        worker_init_fn=leave_interrupts_to_main if num_workers else None,
+        worker_init_fn=leave_interrupts_to_main if workers else None,
     )
+
+
+def read_ahead(num_workers: int, *, batch_bytes: int) -> tuple[int, int | None]:
+    """How many workers read how many batches each before they are asked for.
+
+    Args:
+        num_workers: at most so many; 0 reads nothing ahead.
+        batch_bytes: of the largest batch.
+
+    Returns:
+        Workers, and batches for each of them (None without workers), such that all of them stay
+        within READ_AHEAD_BYTES; one worker and one batch at least.
+    """
+    if num_workers == 0:
+        return 0, None
+    batches = max(READ_AHEAD_BYTES // max(batch_bytes, 1), 1)
+    workers = min(num_workers, batches)
+    return workers, min(batches // workers, BATCHES_AHEAD)
+
+
+def placed(loader: Iterable[Fetched], device: torch.device | str) -> Iterator[Fetched]:
+    """What the loader yields, on the device where the model is.
+
+    On a GPU the next batch is copied while the model is busy with this one.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return iter(loader)
+    copies = torch.cuda.Stream(device)
+
+    def start(fetched: Fetched) -> tuple[Fetched, torch.cuda.Event]:
+        with torch.cuda.stream(copies):
+            moved = fetched.to(device)
+            return moved, copies.record_event()
+
+    def finish(started: tuple[Fetched, torch.cuda.Event]) -> Fetched:
+        moved, event = started
+        computing = torch.cuda.current_stream(device)
+        computing.wait_event(event)
+        for batch in moved.batches:  # its memory is free when the computing stream has read it
+            batch.images.pixels.record_stream(computing)
+        return moved
+
+    return one_ahead(loader, start, finish)
+
+
+def one_ahead(
+    items: Iterable[Item], start: Callable[[Item], object], finish: Callable
+) -> Iterator[Item]:
+    """`finish(start(item))` of each item in order, the next one started before one is finished."""
+    waiting: list[object] = []
+    for item in items:
+        waiting.append(start(item))
+        if len(waiting) == 2:
+            yield finish(waiting.pop(0))
+    if waiting:
+        yield finish(waiting.pop())

@@ -1,8 +1,9 @@
 """What travels from the files to the detector."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from glipkit.structures.images import ImageBatch
@@ -40,6 +41,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with its pixels on another device."""
+        return replace(self, images=self.images.to(device))
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -47,3 +52,12 @@ class Fetched:
 
     batches: tuple[Batch, ...]
     failures: tuple[Failure, ...]
+
+    def to(self, device: torch.device | str) -> "Fetched":
+        """The same with all pixels on another device."""
+        return replace(self, batches=tuple(batch.to(device) for batch in self.batches))
+
+    def pin_memory(self) -> "Fetched":
+        """Called by DataLoader, which knows tensors and what has this method."""
+        pinned = (replace(batch, images=batch.images.pin_memory()) for batch in self.batches)
+        return replace(self, batches=tuple(pinned))

@@ -52,16 +52,18 @@ class TestSet:
         *,
         batch_size: int,
         num_workers: int,
+        pin_memory: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> DataLoader:
-        """Yields `Fetched` for one rank's share of the pictures at `indices`."""
+        """Yields `Fetched` for one rank's share of the pictures at `indices`; see `make_loader`."""
         return make_loader(
             TestImages(self.dataset, self.transform),
             indices,
             divisor=self.divisor,
             batch_size=batch_size,
             num_workers=num_workers,
+            pin_memory=pin_memory,
             rank=rank,
             world_size=world_size,
         )

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from glipkit.data.images import ImageError
+from glipkit.data.loading import placed
 from glipkit.data.sample import Batch, Failure
 from glipkit.data.test_set import TestSet
 from glipkit.evaluation.evaluator import Evaluator
@@ -86,6 +87,7 @@ def evaluate(
         remaining,
         batch_size=batch_size,
         num_workers=num_workers,
+        pin_memory=torch.device(device).type == "cuda",
         rank=rank(),
         world_size=world_size(),
     )
@@ -144,7 +146,7 @@ def _predict(
     found: dict[int, Detections] = {}
     failures: list[Failure] = []
     with image_progress(loader.batch_sampler.num_images, test_set.name) as bar:
-        for fetched in loader:
+        for fetched in placed(loader, device):
             for failure in fetched.failures:
                 if strict:
                     raise ImageError(failure.path, failure.reason)
@@ -152,7 +154,7 @@ def _predict(
                 failures.append(failure)
                 bar.update()
             for batch in fetched.batches:
-                for image_id, detections in _detect(detector, test_set, batch, device):
+                for image_id, detections in _detect(detector, test_set, batch):
                     journal.add(image_id, detections)
                     found[image_id] = detections
                 bar.update(len(batch))
@@ -160,10 +162,8 @@ def _predict(
 
 
 @torch.inference_mode()
-def _detect(
-    detector: Detector, test_set: TestSet, batch: Batch, device: torch.device | str
-) -> list[tuple[int, Detections]]:
-    answers = detector(batch.images.to(device), test_set.prompts, batch.original_sizes)
+def _detect(detector: Detector, test_set: TestSet, batch: Batch) -> list[tuple[int, Detections]]:
+    answers = detector(batch.images, test_set.prompts, batch.original_sizes)
     if len(answers) != len(batch):
         raise ValueError(f"the detector answered {len(answers)} times for {len(batch)} images")
     return [(image_id, answer.to("cpu")) for image_id, answer in zip(batch.image_ids, answers)]

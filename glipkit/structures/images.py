@@ -36,6 +36,10 @@ class ImageBatch:
         """The same batch on another device."""
         return ImageBatch(self.pixels.to(device, non_blocking=True), self.sizes)
 
+    def pin_memory(self) -> "ImageBatch":
+        """The same batch in page-locked memory, from which a GPU copies while it computes."""
+        return ImageBatch(self.pixels.pin_memory(), self.sizes)
+
 
 def padded_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
     """(height, width) rounded up to multiples of `divisor`; 0 or 1 leaves it alone."""

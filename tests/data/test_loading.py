@@ -1,14 +1,20 @@
 """Transform, batches, shares: nothing is lost, nothing is asked twice."""
 
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
 from drawn import draw, make_test_set
 from PIL import Image
 
+from glipkit.data import loading
 from glipkit.data.collate import collate
-from glipkit.data.sample import Failure, Sample
+from glipkit.data.loading import TestImages, make_loader, one_ahead, placed, read_ahead
+from glipkit.data.sample import Failure, Fetched, Sample
 from glipkit.data.samplers import ShardedBatches, batches_of_equal_shape
 from glipkit.data.transforms import TestTransform, resized_size
 
@@ -109,6 +115,105 @@ def test_loader_walks_over_everything_once(tmp_path: Path, num_workers: int) -> 
     assert sorted(ids) == sorted(image.image_id for image in test_set.dataset.images)
     sizes = dict(zip(ids, (size for batch in batches for size in batch.original_sizes)))
     assert sizes == {image.image_id: image.size for image in test_set.dataset.images}
+
+
+@dataclass(frozen=True)
+class Noting:
+    """A transform that leaves a file for each picture it has seen, in whatever process."""
+
+    folder: Path
+
+    def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return (64, 64)
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        (self.folder / uuid4().hex).touch()
+        return torch.zeros(3, 64, 64)
+
+
+def settle(folder: Path, expected: int) -> int:
+    """Files in the folder once they are as many as expected, or no more of them come."""
+    seen, since = -1, time.monotonic()
+    while seen < expected and time.monotonic() - since < 20:
+        now = len(list(folder.iterdir()))
+        seen, since = (now, time.monotonic()) if now != seen else (seen, since)
+        time.sleep(0.02)
+    time.sleep(0.3)  # what must not come has time to come
+    return len(list(folder.iterdir()))
+
+
+@pytest.mark.parametrize(("room", "waiting"), [(2**30, 4), (3, 3), (1, 1), (0, 1)])
+def test_workers_read_ahead_and_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, waiting: int
+) -> None:
+    monkeypatch.setattr(loading, "usable_cpus", lambda: 2)
+    batch_bytes = 2 * 3 * 64 * 64 * 4
+    monkeypatch.setattr(loading, "READ_AHEAD_BYTES", room * batch_bytes)
+    if waiting == 3:
+        waiting = 2  # one for each of two workers
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    dataset = make_test_set(draw(tmp_path)).dataset
+    loader = make_loader(
+        TestImages(dataset, Noting(notes)), range(20), divisor=32, batch_size=2, num_workers=2
+    )
+    batches = iter(loader)
+    for taken in range(1, 4):
+        next(batches)  # the model is busy with this one; nobody asks for the next
+        assert settle(notes, 2 * (taken + waiting)) == 2 * (taken + waiting)
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch_bytes", "expected"),
+    [
+        (0, 1, (0, None)),
+        (4, 1, (4, 2)),
+        (4, 2**30 // 6, (4, 1)),
+        (4, 2**30 // 2, (2, 1)),
+        (4, 2**40, (1, 1)),
+        (3, 0, (3, 2)),
+    ],
+)
+def test_waiting_pictures_are_bounded(workers: int, batch_bytes: int, expected: tuple) -> None:
+    assert read_ahead(workers, batch_bytes=batch_bytes) == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+def test_the_next_one_is_started_before_this_one_is_used(count: int) -> None:
+    story = []
+
+    def start(item: int) -> int:
+        story.append(f"copy {item}")
+        return item
+
+    for item in one_ahead(range(count), start, lambda started: started):
+        story.append(f"use {item}")
+    expected = ["copy 0", "copy 1", "use 0", "copy 2", "use 1", "copy 3", "use 2", "use 3"]
+    assert story == [word for word in expected if int(word[-1]) < count]
+
+
+def test_pictures_are_pinned_and_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = Sample(torch.ones(3, 32, 64), 1, (30, 60))
+    fetched = collate([sample, Failure(2, Path("gone.jpg"), "no such file")], divisor=32)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.to("meta"))
+    for moved in (fetched.pin_memory(), fetched.to("meta")):
+        assert moved.batches[0].images.pixels.device.type == "meta"
+        assert moved.batches[0].image_ids == (1,)
+        assert moved.failures == fetched.failures
+    assert list(placed([fetched], "cpu")) == [fetched]
+
+
+def test_a_gpu_gets_the_same_batches(tmp_path: Path, device: str) -> None:
+    test_set = make_test_set(draw(tmp_path))
+
+    def loader() -> Iterator[Fetched]:
+        pinned = {"pin_memory": device == "cuda"}
+        return placed(test_set.loader(range(20), batch_size=3, num_workers=2, **pinned), device)
+
+    for found, expected in zip(loader(), test_set.loader(range(20), batch_size=3, num_workers=0)):
+        for a, b in zip(found.batches, expected.batches, strict=True):
+            assert a.images.pixels.device.type == device
+            torch.testing.assert_close(a.images.pixels.cpu(), b.images.pixels, rtol=0, atol=0)
 
 
 def test_a_size_that_lies_is_a_failure(tmp_path: Path) -> None:
