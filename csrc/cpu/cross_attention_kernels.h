@@ -189,7 +189,7 @@ void score_gradients(T* scores, T* grad_reads, T* grad_context, int64_t stride, 
         T* seen = grad_context + start + t;
         const V raw = at(score), kept = at(dropout.image_factors + j), weight = at(weights + t);
         V grad = weight * (at(read) * kept - mean);
-        grad = at(ceiling + t) < -highest ? zero : grad;  // a masked score is no score
+        grad = at(ceiling + t) < zero ? zero : grad;  // a masked score is no score
         const V text_kept = at(dropout.text_factors + j);
         const V over_image =
             exponential<T>(limited(raw, limit) - at(sums.reference + j)) * at(sums.factor + j);

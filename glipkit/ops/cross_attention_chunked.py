@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from glipkit.ops.cross_attention_dropout import dropout_factors
 
@@ -106,6 +107,7 @@ class _Chunked(torch.autograd.Function):
         return reads, context, kept, largest, total
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad_reads: Tensor, grad_context: Tensor, grad_kept: Tensor, *_: Tensor
     ) -> tuple[Tensor | None, ...]:
