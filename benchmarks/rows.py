@@ -182,8 +182,8 @@ def line(row: dict[str, Any]) -> str:
     ratio = f"{row['ratio']:.2f}x" if row["ratio"] is not None else "REFUSED"
     match = {True: "yes", False: "NO", None: "cannot"}[row["outputs_match"]]
     return (
-        f"{row['name']:<26}{_amount(row['ours'], row['unit']):>11}"
-        f"{_amount(row['reference'], row['unit']):>11}{ratio:>9}{known[0]:>7}{known[1]:>6}"
+        f"{row['name']:<26}{amount(row['ours'], row['unit']):>11}"
+        f"{amount(row['reference'], row['unit']):>11}{ratio:>9}{known[0]:>7}{known[1]:>6}"
         f"{f'{share:.0%}' if share is not None else '-':>9}{match:>8}"
     )
 
@@ -204,7 +204,8 @@ def complaint(row: dict[str, Any]) -> str | None:
     )
 
 
-def _amount(value: float, unit: str) -> str:
+def amount(value: float, unit: str) -> str:
+    """A figure as people read it."""
     if unit == "s" and value < 0.1:
         return f"{1e3 * value:.3g} ms"
     return f"{value:.3g} {unit}"
