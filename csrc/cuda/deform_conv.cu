@@ -1,9 +1,11 @@
 // Modulated deformable convolution on the GPU, forward and backward.
 //
 // The input is read channels-last, so that neighbouring threads read neighbouring channels of the
-// same corner, 16 bytes each where the sizes allow. Columns exist for a chunk of one image's output
-// pixels at a time; torch's own matrix product (cuBLAS, TF32 or not as torch is told) multiplies
-// them, straight into the output. Positions, weights and sums are float32 for half precision.
+// same corner, 16 bytes each where the sizes allow; where it is channels-last already it is read in
+// place, and the output is channels-last too. Columns exist for a chunk of output pixels at a time,
+// of as many images as fit; torch's own matrix product (cuBLAS, TF32 or not as torch is told)
+// multiplies them, straight into the output. Positions, weights and sums are float32 for half
+// precision. Nothing waits for the GPU, and all memory is torch's: a CUDA graph can record it.
 //
 // The backward pass makes the columns again. It adds to the gradient of the input with atomicAdd,
 // in no fixed order: that gradient differs in its last bits from run to run. The others do not.
@@ -71,10 +73,10 @@ Tensor channels_first(const Tensor& tensor) {
   return torch::stable::transpose(view, 1, 2);
 }
 
-// Output pixels whose columns are in memory at once.
+// Output pixels, of all images, whose columns are in memory at once.
 int64_t chunk_size(const Geometry& g, int64_t element_bytes) {
   const int64_t fits = kColumnBytes / (g.taps() * g.C * element_bytes);
-  return std::clamp<int64_t>(fits, 1, g.outputs());
+  return std::max<int64_t>(1, std::min(fits, g.B * g.outputs()));
 }
 
 // Kernels number the pixels of a map, and the columns of a chunk, in 32 bits; addresses have 64.
@@ -85,11 +87,23 @@ void check_index_width(const Geometry& g) {
                 " and ", g.taps() * g.C);
 }
 
+// A map, (B, C, H, W), whose channels lie together.
+Tensor as_rows(const Tensor& map) {
+  if (has_rows(map)) return map;
+  return torch::stable::contiguous(map, torch::headeronly::MemoryFormat::ChannelsLast);
+}
+
+// Rows of channels, (B, H, W, C), as the map that the caller is used to: laid out like `like`.
+Tensor as_map(const Tensor& rows, const Tensor& like) {
+  const Tensor map = channels_first(rows);
+  return has_rows(like) ? map : torch::stable::contiguous(map);
+}
+
 // The tensors of a call as the kernels read them.
 template <typename T>
 struct Operands {
   Geometry g;
-  Tensor pixels;   // (B, C, H, W) in memory as (B, H, W, C)
+  Tensor pixels;   // (B, C, H, W), channels together in memory
   Tensor offset;   // (B, offset groups * taps * 2, OH, OW) in Compute<T>
   Tensor mask;     // (B, offset groups * taps, OH, OW) in Compute<T>
   Tensor weights;  // (groups, O / groups, taps * C / groups)
@@ -98,22 +112,23 @@ struct Operands {
   Operands(const Tensor& input, const Tensor& offsets, const Tensor& masks, const Tensor& weight,
            const Geometry& geometry)
       : g(geometry),
-        pixels(torch::stable::contiguous(input, torch::headeronly::MemoryFormat::ChannelsLast)),
+        pixels(as_rows(input)),
         offset(torch::stable::contiguous(torch::stable::to(offsets, compute_type<T>()))),
         mask(torch::stable::contiguous(torch::stable::to(masks, compute_type<T>()))),
         weights(torch::stable::view(torch::stable::contiguous(channels_last(weight)),
                                     {g.groups, g.group_outputs(), depth()})),
         chunk(chunk_size(g, sizeof(T))) {}
 
+  int64_t outputs() const { return g.B * g.outputs(); }
   int64_t depth() const { return g.taps() * g.group_channels(); }
 
-  const T* image(int64_t b) const { return data<T>(pixels) + b * g.pixels() * g.C; }
-  const Compute<T>* image_offset(int64_t b) const {
-    return data<Compute<T>>(offset) + b * g.offset_groups * g.taps() * 2 * g.outputs();
+  Maps<T> maps() const {
+    const int64_t pixel_stride = g.W > 1 ? pixels.stride(3) : g.H > 1 ? pixels.stride(2) : g.C;
+    const int64_t image_stride = g.B > 1 ? pixels.stride(0) : g.pixels() * pixel_stride;
+    return {data<T>(pixels), pixel_stride, image_stride, data<Compute<T>>(offset),
+            data<Compute<T>>(mask)};
   }
-  const Compute<T>* image_mask(int64_t b) const {
-    return data<Compute<T>>(mask) + b * g.offset_groups * g.taps() * g.outputs();
-  }
+
   Tensor group_weight(int64_t group) const { return torch::stable::select(weights, 0, group); }
 
   Tensor new_columns() const { return torch::stable::new_empty(pixels, {chunk * g.taps() * g.C}); }
@@ -126,14 +141,11 @@ struct Operands {
                                {count, depth()});
   }
 
-  // One group of a chunk of an output-like (B, O, OH, OW), contiguous: (O / groups, count).
-  Tensor group_outputs(const Tensor& output, int64_t b, int64_t group, int64_t first,
-                       int64_t count) const {
-    Tensor map = torch::stable::select(
-        torch::stable::select(
-            torch::stable::view(output, {g.B, g.groups, g.group_outputs(), g.outputs()}), 0, b),
-        0, group);
-    return torch::stable::narrow(map, 1, first, count);
+  // One group of a chunk of rows of outputs, (B * outputs, O): (count, O / groups).
+  Tensor group_rows(const Tensor& rows, int64_t group, int64_t first, int64_t count) const {
+    Tensor all = rows;
+    Tensor some = torch::stable::narrow(all, 0, first, count);
+    return torch::stable::narrow(some, 1, group * g.group_outputs(), g.group_outputs());
   }
 };
 
@@ -142,19 +154,18 @@ bool aligned(const void* pointer) {
 }
 
 template <typename T>
-void launch_gather(const Operands<T>& in, int64_t b, int64_t first, int64_t count,
-                   const Tensor& columns) {
+void launch_gather(const Operands<T>& in, int64_t first, int64_t count, const Tensor& columns) {
   constexpr int N = kVectorBytes / sizeof(T);
   const Geometry& g = in.g;
-  const T* image = in.image(b);
+  const Maps<T> maps = in.maps();
   T* to = mutable_data<T>(columns);
   const cudaStream_t stream = current_stream(columns);
   const bool wide = g.group_channels() % N == 0 && g.C / g.offset_groups % N == 0 &&
-                    aligned(image) && aligned(to);
+                    maps.pixel_stride % N == 0 && maps.image_stride % N == 0 &&
+                    aligned(maps.pixels) && aligned(to);
   const int64_t threads = count * g.taps() * g.C / (wide ? N : 1);
   const auto kernel = wide ? gather<T, N> : gather<T, 1>;
-  kernel<<<grid_size(threads, kThreads), kThreads, 0, stream>>>(
-      image, in.image_offset(b), in.image_mask(b), g, first, count, to);
+  kernel<<<grid_size(threads, kThreads), kThreads, 0, stream>>>(maps, g, first, count, to);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
@@ -162,27 +173,26 @@ template <typename T>
 Tensor forward(const Tensor& input, const Tensor& offset, const Tensor& mask, const Tensor& weight,
                const std::optional<Tensor>& bias, const Geometry& g) {
   const Operands<T> in(input, offset, mask, weight, g);
-  const Tensor output = torch::stable::new_empty(input, {g.B, g.O, g.OH, g.OW});
+  const Tensor output = torch::stable::new_empty(input, {g.B, g.OH, g.OW, g.O});
+  const Tensor rows = torch::stable::view(output, {in.outputs(), g.O});
   const Tensor columns = in.new_columns();
-  for (int64_t b = 0; b < g.B; ++b) {
-    for (int64_t first = 0; first < g.outputs(); first += in.chunk) {
-      const int64_t count = std::min(in.chunk, g.outputs() - first);
-      launch_gather<T>(in, b, first, count, columns);
-      for (int64_t group = 0; group < g.groups; ++group) {
-        Tensor column = in.group_columns(columns, group, count);
-        multiply(in.group_weight(group), torch::stable::transpose(column, 0, 1),
-                 in.group_outputs(output, b, group, first, count));
-      }
+  for (int64_t first = 0; first < in.outputs(); first += in.chunk) {
+    const int64_t count = std::min(in.chunk, in.outputs() - first);
+    launch_gather<T>(in, first, count, columns);
+    for (int64_t group = 0; group < g.groups; ++group) {
+      Tensor kernel = in.group_weight(group);
+      multiply(in.group_columns(columns, group, count), torch::stable::transpose(kernel, 0, 1),
+               in.group_rows(rows, group, first, count));
     }
   }
   const int64_t total = output.numel();
   if (bias && total > 0) {
     const Tensor biases = torch::stable::contiguous(*bias);
     add_bias<T><<<grid_size(total, kThreads), kThreads, 0, current_stream(output)>>>(
-        mutable_data<T>(output), data<T>(biases), g.O, g.outputs(), total);
+        mutable_data<T>(output), data<T>(biases), g.O, total);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
-  return output;
+  return as_map(output, input);
 }
 
 template <typename T>
@@ -193,7 +203,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, c
   using torch::stable::new_empty;
   using torch::stable::new_zeros;
   const Operands<T> in(input, offset, mask, weight, g);
-  const Tensor grads = torch::stable::contiguous(grad_output);
+  const Tensor grads = torch::stable::view(torch::stable::contiguous(channels_last(grad_output)),
+                                           {in.outputs(), g.O});
   const Tensor columns = in.new_columns(), grad_columns = in.new_columns();
   const Tensor grad_pixels = new_zeros(input, {g.B, g.H, g.W, g.C}, compute_type<T>());
   const Tensor grad_offset = new_empty(in.offset, in.offset.sizes());
@@ -203,40 +214,33 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, c
   const Tensor part = new_empty(input, {g.group_outputs(), in.depth()});
   const cudaStream_t stream = current_stream(input);
 
-  for (int64_t b = 0; b < g.B; ++b) {
-    const int64_t displacement = b * g.offset_groups * g.taps() * g.outputs();
-    for (int64_t first = 0; first < g.outputs(); first += in.chunk) {
-      const int64_t count = std::min(in.chunk, g.outputs() - first);
-      for (int64_t group = 0; group < g.groups; ++group) {
-        Tensor grad = in.group_outputs(grads, b, group, first, count);
-        multiply(torch::stable::transpose(grad, 0, 1), in.group_weight(group),
-                 in.group_columns(grad_columns, group, count));
-      }
-      const int64_t threads = count * g.taps() * g.offset_groups * kWarp;
-      gather_backward<T><<<grid_size(threads, kThreads), kThreads, 0, stream>>>(
-          in.image(b), in.image_offset(b), in.image_mask(b), data<T>(grad_columns), g, first, count,
-          mutable_data<T>(columns), mutable_data<C>(grad_pixels) + b * g.pixels() * g.C,
-          mutable_data<C>(grad_offset) + 2 * displacement,
-          mutable_data<C>(grad_mask) + displacement);
+  for (int64_t first = 0; first < in.outputs(); first += in.chunk) {
+    const int64_t count = std::min(in.chunk, in.outputs() - first);
+    for (int64_t group = 0; group < g.groups; ++group) {
+      multiply(in.group_rows(grads, group, first, count), in.group_weight(group),
+               in.group_columns(grad_columns, group, count));
+    }
+    const int64_t threads = count * g.taps() * g.offset_groups * kWarp;
+    gather_backward<T><<<grid_size(threads, kThreads), kThreads, 0, stream>>>(
+        in.maps(), data<T>(grad_columns), g, first, count, mutable_data<T>(columns),
+        mutable_data<C>(grad_pixels), mutable_data<C>(grad_offset), mutable_data<C>(grad_mask));
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    for (int64_t group = 0; group < g.groups; ++group) {
+      Tensor grad = in.group_rows(grads, group, first, count);
+      multiply(torch::stable::transpose(grad, 0, 1), in.group_columns(columns, group, count), part);
+      const int64_t size = part.numel();
+      accumulate<T><<<grid_size(size, kThreads), kThreads, 0, stream>>>(
+          mutable_data<C>(grad_weights) + group * size, data<T>(part), size);
       STD_CUDA_KERNEL_LAUNCH_CHECK();
-      for (int64_t group = 0; group < g.groups; ++group) {
-        multiply(in.group_outputs(grads, b, group, first, count),
-                 in.group_columns(columns, group, count), part);
-        const int64_t size = part.numel();
-        accumulate<T><<<grid_size(size, kThreads), kThreads, 0, stream>>>(
-            mutable_data<C>(grad_weights) + group * size, data<T>(part), size);
-        STD_CUDA_KERNEL_LAUNCH_CHECK();
-      }
     }
   }
-  const Tensor grad_input = channels_first(grad_pixels);
   const Tensor grad_weight =
       channels_first(torch::stable::view(grad_weights, {g.O, g.KH, g.KW, g.group_channels()}));
   const auto finish = [](const Tensor& gradient, const Tensor& of) {
     return torch::stable::contiguous(torch::stable::to(gradient, of.scalar_type()));
   };
-  return {finish(grad_input, input), finish(grad_offset, offset), finish(grad_mask, mask),
-          finish(grad_weight, weight)};
+  return {as_map(torch::stable::to(grad_pixels, input.scalar_type()), input),
+          finish(grad_offset, offset), finish(grad_mask, mask), finish(grad_weight, weight)};
 }
 
 // Calls run(T{}) with the type of the tensor's elements.

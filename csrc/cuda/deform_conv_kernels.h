@@ -47,11 +47,40 @@ __device__ Sample<T> locate(const T* offset, const T* mask, const Geometry& g, i
           mask[channel * P + output]};
 }
 
-// Columns of output pixels [first, first + count): (groups, count, taps, C / groups). A thread does
-// N neighbouring channels, which share a group and an offset group.
+// The maps of a call, all images: rows of channels, offsets and masks.
+template <typename T>
+struct Maps {
+  const T* pixels;  // rows of channels
+  int64_t pixel_stride, image_stride;
+  const Compute<T>* offset;  // (B, offset groups, taps, 2, outputs)
+  const Compute<T>* mask;    // (B, offset groups, taps, outputs)
+};
+
+// Which image an output pixel is of, and which of that image's outputs it is. `first` counts over
+// all images, `pixel` from `first` on.
+struct Output {
+  int64_t image, index;
+};
+
+__device__ inline Output find_output(const Geometry& g, int64_t first, int64_t pixel) {
+  const int64_t P = g.outputs();
+  // 32 bits again: the outputs of an image and the pixels of a chunk are below 2^31.
+  const uint32_t place = static_cast<uint32_t>(first % P) + static_cast<uint32_t>(pixel);
+  return {first / P + place / static_cast<uint32_t>(P), place % static_cast<uint32_t>(P)};
+}
+
+template <typename T>
+__device__ Sample<Compute<T>> locate(const Maps<T>& maps, const Geometry& g, const Output& output,
+                                     int64_t channel, int64_t tap) {
+  const int64_t image = output.image * g.offset_groups * g.taps() * g.outputs();
+  return locate<Compute<T>>(maps.offset + 2 * image, maps.mask + image, g, channel, tap,
+                            output.index);
+}
+
+// Columns of output pixels [first, first + count) of all images: (groups, count, taps, C / groups).
+// A thread does N neighbouring channels, which share a group and an offset group.
 template <typename T, int N>
-__global__ void gather(const T* pixels, const Compute<T>* offset, const Compute<T>* mask,
-                       Geometry g, int64_t first, int64_t count, T* columns) {
+__global__ void gather(Maps<T> maps, Geometry g, int64_t first, int64_t count, T* columns) {
   using C = Compute<T>;
   const uint32_t K = static_cast<uint32_t>(g.taps());
   const uint32_t vectors = static_cast<uint32_t>(g.C / N);
@@ -66,14 +95,16 @@ __global__ void gather(const T* pixels, const Compute<T>* offset, const Compute<
     const uint32_t tap = item / vectors % K;
     const int64_t pixel = item / vectors / K;
     const int64_t channel = static_cast<int64_t>(c / offset_channels) * K + tap;
-    const Sample<C> sample = locate<C>(offset, mask, g, channel, tap, first + pixel);
+    const Output output = find_output(g, first, pixel);
+    const Sample<C> sample = locate<T>(maps, g, output, channel, tap);
+    const T* image = maps.pixels + output.image * maps.image_stride;
 
     C sum[N] = {};
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       if (sample.at.corner[k] == kOutside) continue;
-      const auto corner =
-          *reinterpret_cast<const Vector<T, N>*>(pixels + sample.at.corner[k] * g.C + c);
+      const auto corner = *reinterpret_cast<const Vector<T, N>*>(
+          image + sample.at.corner[k] * maps.pixel_stride + c);
 #pragma unroll
       for (int j = 0; j < N; ++j) sum[j] += sample.at.weight[k] * static_cast<C>(corner.value[j]);
     }
@@ -89,10 +120,9 @@ __global__ void gather(const T* pixels, const Compute<T>* offset, const Compute<
 // Backward through `gather`: a warp does a sample of one offset group, its lanes the channels.
 // Leaves the columns, adds to the gradient of the pixels, writes those of offset and mask.
 template <typename T>
-__global__ void gather_backward(const T* pixels, const Compute<T>* offset, const Compute<T>* mask,
-                                const T* grad_columns, Geometry g, int64_t first, int64_t count,
-                                T* columns, Compute<T>* grad_pixels, Compute<T>* grad_offset,
-                                Compute<T>* grad_mask) {
+__global__ void gather_backward(Maps<T> maps, const T* grad_columns, Geometry g, int64_t first,
+                                int64_t count, T* columns, Compute<T>* grad_pixels,
+                                Compute<T>* grad_offset, Compute<T>* grad_mask) {
   using C = Compute<T>;
   const uint32_t K = static_cast<uint32_t>(g.taps());
   const uint32_t groups = static_cast<uint32_t>(g.offset_groups);
@@ -110,7 +140,10 @@ __global__ void gather_backward(const T* pixels, const Compute<T>* offset, const
     const uint32_t tap = item / groups % K;
     const int64_t pixel = item / groups / K;
     const int64_t channel = static_cast<int64_t>(offset_group) * K + tap;
-    const Sample<C> sample = locate<C>(offset, mask, g, channel, tap, first + pixel);
+    const Output output = find_output(g, first, pixel);
+    const Sample<C> sample = locate<T>(maps, g, output, channel, tap);
+    const T* image = maps.pixels + output.image * maps.image_stride;
+    C* grad_image = grad_pixels + output.image * g.pixels() * g.C;
 
     C product[4] = {};  // of the column's gradient with the corners
     for (uint32_t j = lane; j < offset_channels; j += kWarp) {
@@ -123,11 +156,11 @@ __global__ void gather_backward(const T* pixels, const Compute<T>* offset, const
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         if (sample.at.corner[k] == kOutside) continue;
-        const int64_t place = sample.at.corner[k] * g.C + c;
-        const C corner = static_cast<C>(pixels[place]);
+        const C corner = static_cast<C>(image[sample.at.corner[k] * maps.pixel_stride + c]);
         value += sample.at.weight[k] * corner;
         product[k] += grad * corner;
-        atomicAdd(grad_pixels + place, sample.at.weight[k] * sample.strength * grad);
+        atomicAdd(grad_image + sample.at.corner[k] * g.C + c,
+                  sample.at.weight[k] * sample.strength * grad);
       }
       columns[index] = static_cast<T>(value * sample.strength);
     }
@@ -141,24 +174,23 @@ __global__ void gather_backward(const T* pixels, const Compute<T>* offset, const
     const Bilinear<C>& at = sample.at;
     const C left = product[2] - product[0], right = product[3] - product[1];
     const C top = product[1] - product[0], bottom = product[3] - product[2];
-    const int64_t output = first + pixel;
-    grad_offset[2 * channel * P + output] =
-        sample.strength * ((1 - at.right) * left + at.right * right);
-    grad_offset[(2 * channel + 1) * P + output] =
-        sample.strength * ((1 - at.down) * top + at.down * bottom);
-    grad_mask[channel * P + output] = at.weight[0] * product[0] + at.weight[1] * product[1] +
-                                      at.weight[2] * product[2] + at.weight[3] * product[3];
+    const int64_t map = output.image * g.offset_groups * K + channel;
+    C* vertical = grad_offset + 2 * map * P + output.index;
+    vertical[0] = sample.strength * ((1 - at.right) * left + at.right * right);
+    vertical[P] = sample.strength * ((1 - at.down) * top + at.down * bottom);
+    grad_mask[map * P + output.index] = at.weight[0] * product[0] + at.weight[1] * product[1] +
+                                        at.weight[2] * product[2] + at.weight[3] * product[3];
   }
 }
 
-// output (B, O, P) += bias (O,).
+// Rows of outputs (any, O) += bias (O,).
 template <typename T>
-__global__ void add_bias(T* output, const T* bias, int64_t O, int64_t P, int64_t total) {
+__global__ void add_bias(T* rows, const T* bias, int64_t O, int64_t total) {
   using C = Compute<T>;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total;
        i += step) {
-    output[i] = static_cast<T>(static_cast<C>(output[i]) + static_cast<C>(bias[i / P % O]));
+    rows[i] = static_cast<T>(static_cast<C>(rows[i]) + static_cast<C>(bias[i % O]));
   }
 }
 

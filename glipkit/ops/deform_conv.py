@@ -3,6 +3,7 @@
 Source: Deformable ConvNets v2 (Zhu et al., CVPR 2019); the numbers are those of BEHAVIOUR 6.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -40,7 +41,8 @@ def modulated_deform_conv2d(
     autocast `input`, `weight` and `bias` take the low precision, `offset` and `mask` take float32.
 
     On the CPU results are the same from run to run, whatever the number of threads. On a GPU the
-    gradient of `input` is summed in no fixed order. There is no second derivative.
+    gradient of `input` is summed in no fixed order, which `torch.use_deterministic_algorithms`
+    refuses as usual. There is no second derivative.
 
     Args:
         input: (B, C, H, W).
@@ -270,11 +272,27 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    if grad_output.is_cuda and ctx.needs_input_grad[0]:
+        _tell_of_no_fixed_order()
     gradients = torch.ops.glipkit.modulated_deform_conv2d_backward(
         grad_output, *ctx.saved_tensors, *ctx.geometry
     )
     grad_bias = grad_output.sum(dim=(0, 2, 3)) if ctx.has_bias else None
     return *gradients, grad_bias, None, None, None
+
+
+def _tell_of_no_fixed_order() -> None:
+    """What torch's own operators do where there is no deterministic form of them."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return
+    message = (
+        "the gradient of modulated_deform_conv2d's input does not have a deterministic "
+        "implementation on CUDA, but you set 'torch.use_deterministic_algorithms(True)'. Turn "
+        "that off, or pass warn_only=True"
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(message)
+    warnings.warn(message, stacklevel=2)
 
 
 def _setup_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

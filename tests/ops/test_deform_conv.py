@@ -350,6 +350,20 @@ def test_same_bits_from_run_to_run_and_for_any_threads(case, dtype):
         torch.testing.assert_close(other, runs[0], rtol=0, atol=0)
 
 
+@needs_compiled
+def test_deterministic_algorithms(device):
+    tensors = SMALL["plain"].draw(torch.float32, device)
+    torch.use_deterministic_algorithms(True)
+    try:
+        if device == "cpu":
+            gradients(modulated_deform_conv2d, tensors, {"padding": 1})
+        else:
+            with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+                gradients(modulated_deform_conv2d, tensors, {"padding": 1})
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_positions_keep_their_precision_beside_half_inputs(form, half, device):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_deform_conv import LARGE, SMALL, Case, named
+from test_deform_conv import LARGE, SMALL, Case, channels_last, cut_from_tokens, named, shifted
 
 from glipkit.ops.deform_conv import modulated_deform_conv2d_reference
 
@@ -77,7 +77,14 @@ def operators(tmp_path_factory):
     ],
     ids=str,
 )
-@named(SMALL | LARGE | {"vectors": Case(channels=16, size=(9, 8), offset_groups=2)})
+@named(
+    SMALL
+    | LARGE
+    | {
+        "vectors": Case(channels=16, size=(9, 8), offset_groups=2),
+        "chunks across images": Case(channels=8, size=(3, 5), batch=7),
+    }
+)
 def test_cuda_code_agrees_with_plain(operators, case, dtype, tolerance):
     tensors = case.draw(dtype)
     exact = [None if t is None else t.clone().double().requires_grad_() for t in tensors]
@@ -95,6 +102,26 @@ def test_cuda_code_agrees_with_plain(operators, case, dtype, tolerance):
         torch.testing.assert_close(
             actual / scale, want / scale, rtol=tolerance, atol=tolerance, check_dtype=False
         )
+
+
+@pytest.mark.parametrize("layout", [channels_last, cut_from_tokens, shifted])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@named({name: LARGE[name] for name in ("groups", "stride")} | {"plain": SMALL["plain"]})
+def test_layout_does_not_matter(operators, case, layout, dtype):
+    input, *others = case.draw(dtype)
+    geometry = case.geometry.values()
+    expected = operators.modulated_deform_conv2d(input, *others, *geometry)
+    output = operators.modulated_deform_conv2d(layout(input), *others, *geometry)
+    torch.testing.assert_close(output, expected)
+    grad_output = torch.randn_like(expected)
+    backward = operators.modulated_deform_conv2d_backward
+    gradients = backward(layout(grad_output), layout(input), *others[:3], *geometry)
+    torch.testing.assert_close(
+        gradients, backward(grad_output, input, *others[:3], *geometry), rtol=2e-2, atol=1e-3
+    )
+    if layout is not shifted:  # what was read as rows of channels is answered so
+        for answer in (output, gradients[0]):
+            assert answer.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_channels_last_and_wild_offsets(operators):
