@@ -217,17 +217,23 @@ class _ReadFromOutside(TorchDispatchMode):
         return answer
 
 
-def compile_dense(model: GLIP) -> GLIP:
+def compile_dense(model: GLIP, *, backend: str = "inductor") -> GLIP:
     """Let `torch.compile` make kernels of the model's dense parts, in place.
 
     `encode_image` and `ground` become one graph each, without breaks, for any size of picture and
-    length of text. The first call of each takes a minute or more.
+    length of text. The first call of each takes a minute or more. Not to be recorded by
+    `CapturedModel` besides: what a compiled kernel reads cannot be seen from outside.
+
+    Args:
+        model: in evaluation mode.
+        backend: of `torch.compile`.
 
     Returns:
         The same model.
     """
-    model.encode_image = torch.compile(model.encode_image, fullgraph=True, dynamic=True)
-    model.ground = torch.compile(model.ground, fullgraph=True, dynamic=True)
+    options = {"fullgraph": True, "dynamic": True, "backend": backend}
+    model.encode_image = torch.compile(model.encode_image, **options)
+    model.ground = torch.compile(model.ground, **options)
     return model
 
 
