@@ -27,13 +27,14 @@ STABLE_TORCH_LIBRARY(glipkit, m) {
       "Tensor relative_bias, int[2] size, int window, int shift) -> (Tensor, Tensor, Tensor)");
   m.def(
       "bidirectional_attention(Tensor image, Tensor keys, Tensor key_bias, Tensor values, "
-      "Tensor text_mask, int num_heads, float limit, float image_dropout, float text_dropout, "
-      "Tensor seed) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "Tensor text_mask, int num_heads, bool residual, float limit, float image_dropout, "
+      "float text_dropout, Tensor seed) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "bidirectional_attention_backward(Tensor grad_reads, Tensor grad_context, Tensor grad_kept, "
       "Tensor image, Tensor keys, Tensor key_bias, Tensor values, Tensor text_mask, "
-      "Tensor context, Tensor kept, Tensor reference, Tensor total, int num_heads, float limit, "
-      "float image_dropout, float text_dropout, Tensor seed) -> (Tensor, Tensor, Tensor, Tensor)");
+      "Tensor context, Tensor kept, Tensor reference, Tensor total, int num_heads, bool residual, "
+      "float limit, float image_dropout, float text_dropout, Tensor seed) -> (Tensor, Tensor, "
+      "Tensor, Tensor)");
   m.def("branch_moments(Tensor branch, int[2] size) -> Tensor");
   m.def("mix_branches(Tensor same, Tensor? finer, Tensor? coarser, Tensor coefficients) -> Tensor");
 }

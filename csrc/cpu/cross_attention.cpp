@@ -76,7 +76,7 @@ struct Slice {
   void tile(const T* tokens, int64_t b, int64_t first, int64_t rows, const Partial<T>& partial,
             T* reads) const {
     pack_channels(tokens, rows, cut, packed.get());
-    std::fill_n(sums.get(), rows * cut.channels, T(0));
+    begin_sums(tokens, options.residual, rows, cut, sums.get());
     for (int64_t group = 0; group < cut.groups; ++group) {
       multiply_columns(run, tokens, rows, cut,
                        const_data<T>(text.columns) + group * cut.padded * cut.C,
@@ -211,12 +211,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& image, 
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bidirectional_attention(
     const Tensor& image, const Tensor& keys, const Tensor& key_bias, const Tensor& values,
-    const Tensor& text_mask, int64_t num_heads, double limit, double image_dropout,
+    const Tensor& text_mask, int64_t num_heads, bool residual, double limit, double image_dropout,
     double text_dropout, const Tensor& seed) {
   check_cross_attention(image, keys, key_bias, values, text_mask, num_heads, seed);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    const Options<T> options{static_cast<T>(limit), dropout_of<T>(image_dropout),
+    const Options<T> options{residual, static_cast<T>(limit), dropout_of<T>(image_dropout),
                              dropout_of<T>(text_dropout),
                              static_cast<uint64_t>(*const_data<int64_t>(seed))};
     return forward<T>(contiguous_as<T>(image), contiguous_as<T>(keys), contiguous_as<T>(key_bias),

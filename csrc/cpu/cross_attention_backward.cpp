@@ -109,7 +109,7 @@ struct Slice {
             const Partial<T>& partial, T* grad_image) const {
     pack_channels(image, rows, cut, tokens.get());
     pack_channels(grad_reads, rows, cut, grads.get());
-    std::fill_n(sums.get(), rows * cut.channels, T(0));
+    begin_sums(grad_reads, options.residual, rows, cut, sums.get());
     options.row_keys(0, b * cut.V + first, rows, image_keys.get());
     options.row_keys(1, b * cut.V + first, rows, text_keys.get());
     for (int64_t group = 0; group < cut.groups; ++group) {
@@ -192,8 +192,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bidirectional_attention_backward(
     const Tensor& grad_reads, const Tensor& grad_context, const Tensor& grad_kept,
     const Tensor& image, const Tensor& keys, const Tensor& key_bias, const Tensor& values,
     const Tensor& text_mask, const Tensor& context, const Tensor& kept, const Tensor& reference,
-    const Tensor& total, int64_t num_heads, double limit, double image_dropout, double text_dropout,
-    const Tensor& seed) {
+    const Tensor& total, int64_t num_heads, bool residual, double limit, double image_dropout,
+    double text_dropout, const Tensor& seed) {
   check_cross_attention(image, keys, key_bias, values, text_mask, num_heads, seed);
   check_results(grad_reads, "grad_reads", image, image.size(1), image.size(2));
   check_results(grad_context, "grad_context", image, keys.size(1), image.size(2));
@@ -205,7 +205,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bidirectional_attention_backward(
   const int64_t B = image.size(0), V = image.size(1), C = image.size(2), N = keys.size(1);
   const auto run = [&](auto zero) -> std::tuple<Tensor, Tensor, Tensor, Tensor> {
     using T = decltype(zero);
-    const Options<T> options{static_cast<T>(limit), dropout_of<T>(image_dropout),
+    const Options<T> options{residual, static_cast<T>(limit), dropout_of<T>(image_dropout),
                              dropout_of<T>(text_dropout),
                              static_cast<uint64_t>(*const_data<int64_t>(seed))};
     const bool empty = B * V * C * N == 0;

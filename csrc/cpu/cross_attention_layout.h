@@ -72,6 +72,7 @@ const T* const_data(const Tensor& tensor) {
 // What is done to scores and to weights.
 template <typename T>
 struct Options {
+  bool residual;  // the image's reads are added to the image
   T limit;
   Dropout<T> image, text;
   uint64_t seed;
@@ -158,6 +159,15 @@ void ceiling(const bool* mask, const Cut& cut, T* to) {
   constexpr double kMasked = -9e15;
   for (int64_t t = 0; t < cut.T; ++t) {
     to[t] = mask[t] ? std::numeric_limits<T>::infinity() : static_cast<T>(kMasked);
+  }
+}
+
+// sums (rows x channels) = tokens (rows x C), or zeros; nobody reads what is behind them.
+template <typename T>
+void begin_sums(const T* tokens, bool wanted, int64_t rows, const Cut& cut, T* sums) {
+  if (!wanted || cut.channels > cut.C) std::fill_n(sums, rows * cut.channels, T(0));
+  for (int64_t i = 0; wanted && i < rows; ++i) {
+    std::copy_n(tokens + i * cut.C, cut.C, sums + i * cut.channels);
   }
 }
 

@@ -27,6 +27,7 @@ def bidirectional_attention(
     text_mask: Tensor,
     num_heads: int,
     *,
+    residual: bool = False,
     limit: float = float("inf"),
     image_dropout: float = 0.0,
     text_dropout: float = 0.0,
@@ -51,6 +52,7 @@ def bidirectional_attention(
         values: (B, H * T, C).
         text_mask: (B, T) bool, False where the image must not read.
         num_heads: H.
+        residual: add what the image reads to the image.
         limit: of the scores.
         image_dropout: probability with which a weight of the image's reads is dropped; the others
             are scaled by 1 / (1 - image_dropout).
@@ -58,9 +60,9 @@ def bidirectional_attention(
         seed: one int64 number on the device of `image`; None draws one where there is dropout.
 
     Returns:
-        What the image reads, (B, V, C), in the type of `image`; the context, (B, H * T, C), and the
-        sum of the weights that made it, (B, H * T), which is 1 but for dropout: both in float32 for
-        half-precision inputs.
+        What the image reads, or the image and that, (B, V, C), in the type of `image`; the context,
+        (B, H * T, C), and the sum of the weights that made it, (B, H * T), which is 1 but for
+        dropout: both in float32 for half-precision inputs.
 
     Raises:
         TypeError: types that do not go together.
@@ -72,7 +74,7 @@ def bidirectional_attention(
             raise ValueError(f"{name} must be in [0, 1], got {p}")
     if seed is None:
         seed = draw_seed(image.device, image_dropout > 0 or text_dropout > 0)
-    options = (num_heads, limit, image_dropout, text_dropout, seed)
+    options = (num_heads, residual, limit, image_dropout, text_dropout, seed)
     inputs = (image, keys, key_bias, values, text_mask)
     if _applies(image):
         return torch.ops.glipkit.bidirectional_attention(*inputs, *options)[:3]
@@ -123,11 +125,11 @@ def _check(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, num_heads, limit, image_dropout, text_dropout, seed = inputs
+    *tensors, num_heads, residual, limit, image_dropout, text_dropout, seed = inputs
     _, *sums = output  # of the outputs only the image's reads are large, and they are not needed
     ctx.mark_non_differentiable(*output[3:])
     ctx.save_for_backward(*tensors, *sums, seed)
-    ctx.options = (num_heads, limit, image_dropout, text_dropout)
+    ctx.options = (num_heads, residual, limit, image_dropout, text_dropout)
 
 
 def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -135,7 +137,7 @@ def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
     answers = torch.ops.glipkit.bidirectional_attention_backward(
         *gradients[:3], *tensors, *ctx.options, seed
     )
-    return *answers, None, None, None, None, None, None
+    return *answers, *(None for _ in range(7))
 
 
 def _setup_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

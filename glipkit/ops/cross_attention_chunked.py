@@ -27,6 +27,7 @@ def attention_with_map(
     values: Tensor,
     text_mask: Tensor,
     num_heads: int,
+    residual: bool,
     limit: float,
     image_dropout: float,
     text_dropout: float,
@@ -46,7 +47,8 @@ def attention_with_map(
     if text_dropout:
         text_reads = text_reads * dropout_factors(seed, 1, text_dropout, tokens, columns, precise)
     context = text_reads.mT @ image.to(precise)
-    return image_reads.to(image.dtype) @ values, context, text_reads.sum(dim=1)
+    reads = image_reads.to(image.dtype) @ values
+    return image + reads if residual else reads, context, text_reads.sum(dim=1)
 
 
 def chunked_attention(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,12 +71,13 @@ class _Chunked(torch.autograd.Function):
         values: Tensor,
         text_mask: Tensor,
         num_heads: int,
+        residual: bool,
         limit: float,
         image_dropout: float,
         text_dropout: float,
         seed: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.options = num_heads, limit, image_dropout, text_dropout
+        ctx.options = num_heads, residual, limit, image_dropout, text_dropout
         precise = torch.promote_types(image.dtype, torch.float32)
         sums = _sum_dtype(image.dtype)
         columns = keys.shape[1]
@@ -97,7 +100,8 @@ class _Chunked(torch.autograd.Function):
             weights = _over_text(scores, text_mask, num_heads)
             if image_dropout:
                 weights *= dropout_factors(seed, 0, image_dropout, tokens, columns, precise)
-            reads[:, rows] = weights.to(image.dtype) @ values
+            read = weights.to(image.dtype) @ values
+            reads[:, rows] = image[:, rows] + read if residual else read
         context = context / total[..., None]
         kept = kept / total if text_dropout else torch.ones_like(total)
         ctx.mark_non_differentiable(largest, total)
@@ -113,7 +117,7 @@ class _Chunked(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """What csrc/cpu/cross_attention_backward.cpp explains."""
         image, keys, key_bias, values, mask, context, kept, largest, total, seed = ctx.saved_tensors
-        num_heads, limit, image_dropout, text_dropout = ctx.options
+        num_heads, residual, limit, image_dropout, text_dropout = ctx.options
         dtype, precise = image.dtype, context.dtype
         columns, sums = keys.shape[1], _sum_dtype(dtype)
         mean = (grad_context * context).sum(dim=2) + grad_kept * kept
@@ -150,9 +154,10 @@ class _Chunked(torch.autograd.Function):
             grad = grad.masked_fill(raw.abs() > limit, 0)
             grad_bias += grad.sum(dim=1)
             grad_keys += grad.to(sums).mT @ part.to(sums)
-            grad_image[:, rows] = grad.to(dtype) @ keys + weights.to(dtype) @ grad_context
+            grad = grad.to(dtype) @ keys + weights.to(dtype) @ grad_context
+            grad_image[:, rows] = grad + grad_read if residual else grad
         gradients = grad_image, grad_keys.to(dtype), grad_bias.to(dtype), grad_values.to(dtype)
-        return *gradients, None, None, None, None, None, None
+        return *gradients, *(None for _ in range(7))
 
 
 def _chunks(image: Tensor, columns: int) -> Iterator[tuple[slice, Tensor]]:

@@ -74,7 +74,7 @@ def test_is_the_whole_map(V: int, T: int, H: int, C: int, dtype: torch.dtype, fo
     got = results(bidirectional_attention, tensors, H, limit=50000.0)
     seed = draw_seed(torch.device("cpu"), wanted=False)
     doubles = (*(t.double() for t in tensors[:4]), tensors[4])
-    want = results(attention_with_map, doubles, H, 50000.0, 0.0, 0.0, seed)
+    want = results(attention_with_map, doubles, H, False, 50000.0, 0.0, 0.0, seed)
     for i, (a, b) in enumerate(zip(got, want)):
         assert a.dtype == dtype
         if V > 1:  # of one image token the scores have no gradient but rounding errors
@@ -95,7 +95,7 @@ def test_all_masked_is_read_alike(form: str) -> None:
     expected = tensors[3][1].unflatten(0, (3, 9)).mean(dim=1).sum(dim=0).expand(45, 12)
     assert_close(got[0][1], expected)
     seed = draw_seed(torch.device("cpu"), wanted=False)
-    want = results(attention_with_map, (*tensors, mask), 3, NO_LIMIT, 0.0, 0.0, seed)
+    want = results(attention_with_map, (*tensors, mask), 3, False, NO_LIMIT, 0.0, 0.0, seed)
     for a, b in zip(got, want):
         assert_relative(a, b, 1e-12)
 
@@ -104,11 +104,20 @@ def test_cut_scores_pass_no_gradient(form: str) -> None:
     tensors = inputs()
     seed = draw_seed(torch.device("cpu"), wanted=False)
     got = results(bidirectional_attention, tensors, 3, limit=1.0)
-    want = results(attention_with_map, tensors, 3, 1.0, 0.0, 0.0, seed)
-    whole = results(attention_with_map, tensors, 3, NO_LIMIT, 0.0, 0.0, seed)
+    want = results(attention_with_map, tensors, 3, False, 1.0, 0.0, 0.0, seed)
+    whole = results(attention_with_map, tensors, 3, False, NO_LIMIT, 0.0, 0.0, seed)
     for a, b in zip(got, want):
         assert_relative(a, b, 1e-12)
     assert not torch.allclose(got[4], whole[4], rtol=0.05)
+
+
+def test_residual(form: str) -> None:
+    tensors = inputs(V=300)
+    seed = torch.tensor([1])
+    got = results(bidirectional_attention, tensors, 3, residual=True)
+    want = results(attention_with_map, tensors, 3, True, NO_LIMIT, 0.0, 0.0, seed)
+    for a, b in zip(got, want):
+        assert_relative(a, b, 1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e6])
@@ -119,7 +128,7 @@ def test_huge_scores(scale: float, form: str) -> None:
     reads, context, _ = bidirectional_attention(image, keys, bias, values, mask, 3, limit=50000.0)
     seed = draw_seed(torch.device("cpu"), wanted=False)
     doubles = (t.double() for t in (image, keys, bias, values))
-    want = attention_with_map(*doubles, mask, 3, 50000.0, 0.0, 0.0, seed)
+    want = attention_with_map(*doubles, mask, 3, False, 50000.0, 0.0, 0.0, seed)
     assert reads.isfinite().all()
     assert context.isfinite().all()
     if scale == 1e3:  # beyond, float32 scores are too coarse to agree
@@ -168,7 +177,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
     reads, context, kept = bidirectional_attention(*tensors, 3)
     seed = draw_seed(torch.device("cpu"), wanted=False)
     want = attention_with_map(
-        *(t.double() for t in tensors[:4]), tensors[4], 3, NO_LIMIT, 0, 0, seed
+        *(t.double() for t in tensors[:4]), tensors[4], 3, False, NO_LIMIT, 0, 0, seed
     )
     assert reads.dtype == dtype
     assert context.dtype == kept.dtype == torch.float32
@@ -183,7 +192,7 @@ def test_dropout_is_the_whole_map(p: tuple[float, float], form: str) -> None:
     got = results(
         bidirectional_attention, tensors, 3, image_dropout=p[0], text_dropout=p[1], seed=seed
     )
-    want = results(attention_with_map, tensors, 3, NO_LIMIT, *p, seed)
+    want = results(attention_with_map, tensors, 3, False, NO_LIMIT, *p, seed)
     for a, b in zip(got, want):
         assert_relative(a, b, 1e-12) if b.any() else assert_close(a, b)
 
@@ -242,7 +251,7 @@ def test_opcheck(p: float) -> None:
     *tensors, mask = inputs(dtype=torch.float32)
     leaves = [tensor.requires_grad_() for tensor in tensors]
     seed = torch.tensor([5])
-    arguments = (*leaves, mask, 3, 50000.0, p, p, seed)
+    arguments = (*leaves, mask, 3, False, 50000.0, p, p, seed)
     torch.library.opcheck(torch.ops.glipkit.bidirectional_attention.default, arguments)
     outputs = torch.ops.glipkit.bidirectional_attention(*arguments)
     gradients = [torch.randn_like(output) for output in outputs[:3]]
@@ -268,7 +277,8 @@ def test_no_second_derivative(form: str) -> None:
     leaves = [tensor.requires_grad_() for tensor in tensors]
     reads, _, _ = bidirectional_attention(*leaves, mask, 3)
     (grad,) = torch.autograd.grad(reads.sum(), leaves[0], create_graph=True)
-    with pytest.raises((NotImplementedError, RuntimeError), match=r"second derivative|not require grad"):
+    words = "second derivative|not require grad"
+    with pytest.raises((NotImplementedError, RuntimeError), match=words):
         grad.sum().backward()
 
 
@@ -338,7 +348,7 @@ def test_refuses_what_does_not_go_together(form: str) -> None:
 def test_the_operator_refuses_too() -> None:
     image, keys, bias, values, mask = inputs()
     call, seed = torch.ops.glipkit.bidirectional_attention, torch.tensor([0])
-    options = (3, 1.0, 0.0, 0.0)
+    options = (3, False, 1.0, 0.0, 0.0)
     for words, arguments in (
         ("image must have shape", (image[0], keys, bias, values, mask, *options, seed)),
         ("keys must have shape", (image, keys[:, 1:], bias, values, mask, *options, seed)),

@@ -58,8 +58,7 @@ class VLFuse(nn.Module):
         image = torch.cat([level.flatten(2).mT for level in levels], dim=1)  # (B, V, image_dim)
         image = self.image_norm(image)
         text = self.text_norm(text)
-        image_update, text_update = self.attention(image, text, text_mask)
-        image = torch.addcmul(image, self.image_scale, image_update)
+        image, text_update = self.attention(image, text, text_mask, image_scale=self.image_scale)
         text = torch.addcmul(text, self.text_scale, text_update)
         return _as_levels(image, levels), text
 
