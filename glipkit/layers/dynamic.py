@@ -2,12 +2,53 @@
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import linear, relu6
 
 
 def hard_sigmoid(values: Tensor) -> Tensor:
     """A piecewise linear sigmoid: 0 below -3, 1 above 3."""
     return relu6(values + 3) / 6
+
+
+def average(x: Tensor) -> Tensor:
+    """The mean of every channel, (B, C, H, W) to (B, C), in the type of `x`.
+
+    A mean's gradient is a whole map of one number a channel; a sum's is no map at all.
+    """
+    precise = torch.promote_types(x.dtype, torch.float32)
+    return (x.sum(dim=(2, 3), dtype=precise) / (x.shape[2] * x.shape[3])).to(x.dtype)
+
+
+class _LargerLine(torch.autograd.Function):
+    """max(slope1 x + intercept1, slope2 x + intercept2); keeps x for the backward, not the lines.
+
+    Where the lines meet the gradient is that of the first; autograd would take half of each.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, *lines: Tensor) -> Tensor:
+        slope1, intercept1, slope2, intercept2 = lines
+        ctx.save_for_backward(x, *lines)
+        line1 = torch.addcmul(intercept1, x, slope1)
+        return torch.maximum(line1, torch.addcmul(intercept2, x, slope2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
+        x, slope1, intercept1, slope2, intercept2 = ctx.saved_tensors
+        second = torch.addcmul(intercept2 - intercept1, x, slope2 - slope1) > 0
+
+        def over_positions(part: Tensor) -> Tensor:
+            return part.sum(dim=(2, 3), keepdim=True)
+
+        # In place where it can be: fresh memory costs a CPU more than the arithmetic.
+        grad1 = grad.masked_fill(second, 0)
+        grad2 = grad - grad1
+        product = grad1 * x
+        grad_lines = [over_positions(product), over_positions(grad1)]
+        grad_lines += [over_positions(product.copy_(grad2).mul_(x)), over_positions(grad2)]
+        return grad1.mul_(slope1).addcmul_(grad2, slope2), *grad_lines
 
 
 class DyReLU(nn.Module):
@@ -36,11 +77,8 @@ class DyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        lines = self.lines(x.mean(dim=(2, 3)))
-        slope1, intercept1, slope2, intercept2 = (line[:, :, None, None] for line in lines)
-        line1 = torch.addcmul(intercept1, x, slope1)
-        line2 = torch.addcmul(intercept2, x, slope2)
-        return torch.maximum(line1, line2)
+        lines = self.lines(average(x))
+        return _LargerLine.apply(x, *(line[:, :, None, None] for line in lines))
 
     def lines(self, average: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Slope and intercept of one line and of the other, (B, C) each.
@@ -71,7 +109,7 @@ class ScaleAttention(nn.Conv2d):
 
     def forward(self, branch: Tensor) -> Tensor:
         """(B, C, H, W) to (B, 1, 1, 1), in [0.5, 1]: a negative score counts as 0."""
-        return self.of_average(branch.mean(dim=(2, 3)))[..., None, None]
+        return self.of_average(average(branch))[..., None, None]
 
     def of_average(self, average: Tensor) -> Tensor:
         """The same, (..., 1), from the mean of every channel, (..., C)."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from glipkit.layers.dynamic import DyReLU, ScaleAttention, hard_sigmoid
+from glipkit.layers.dynamic import DyReLU, ScaleAttention, average, hard_sigmoid
 
 
 def test_hard_sigmoid() -> None:
@@ -43,6 +43,36 @@ def test_gradients_reach_every_parameter(module: torch.nn.Module) -> None:
     torch.nn.init.uniform_(next(module.parameters()))
     (module(torch.rand(2, 8, 4, 4)) * torch.randn(2, 8, 4, 4)).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in module.parameters())
+
+
+def test_dyrelu_gradcheck() -> None:
+    relu = DyReLU(4, reduction=2).double()
+    x = torch.randn(2, 4, 3, 5, dtype=torch.float64, requires_grad=True)
+    parameters = list(relu.parameters())
+
+    def activate(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        return relu(x)
+
+    assert torch.autograd.gradcheck(activate, (x, *parameters))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dyrelu_gradients_under_autocast(dtype: torch.dtype) -> None:
+    relu = DyReLU(16)
+    leaves = [torch.randn(2, 16, 7, 9).to(dtype).requires_grad_(), *relu.parameters()]
+    grad = torch.randn(2, 16, 7, 9)
+    exact = torch.autograd.grad(relu(leaves[0].float()), leaves, grad)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = relu(leaves[0])
+    low = torch.autograd.grad(output, leaves, grad.to(output.dtype))
+    for leaf, ours, want in zip(leaves, low, exact):
+        assert ours.dtype == leaf.dtype
+        assert (ours - want).norm() < 0.05 * want.norm()
+
+
+def test_an_average_of_many_half_numbers_does_not_overflow() -> None:
+    x = torch.full((1, 2, 100, 100), 50.0, dtype=torch.float16)
+    assert_close(average(x), torch.full((1, 2), 50.0, dtype=torch.float16))
 
 
 def test_too_few_channels() -> None:

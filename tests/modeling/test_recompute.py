@@ -105,7 +105,7 @@ def test_less_is_kept() -> None:
         model = tiny_glip(recompute=recompute).train()
         with saved_bytes(model) as kept[recompute]:
             loss(model, batch)
-    assert kept[True]["bytes"] < 0.25 * kept[False]["bytes"]
+    assert kept[True]["bytes"] < 0.3 * kept[False]["bytes"]
 
 
 @pytest.mark.parametrize("part", ["backbone", "text_encoder", "tower"])
