@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from glipkit.layers.linear import Linear
 from glipkit.layers.numerics import VALUE_LIMIT, product_dtype
 from glipkit.ops.cross_attention import bidirectional_attention
 
@@ -64,12 +65,12 @@ class CrossModalityAttention(nn.Module):
                 f"num_heads must divide embed_dim, got num_heads={num_heads}, embed_dim={embed_dim}"
             )
         self.num_heads = num_heads
-        self.image_query = nn.Linear(image_dim, embed_dim)
-        self.text_key = nn.Linear(text_dim, embed_dim)
-        self.image_value = nn.Linear(image_dim, embed_dim)
-        self.text_value = nn.Linear(text_dim, embed_dim)
-        self.image_output = nn.Linear(embed_dim, image_dim)
-        self.text_output = nn.Linear(embed_dim, text_dim)
+        self.image_query = Linear(image_dim, embed_dim)
+        self.text_key = Linear(text_dim, embed_dim)
+        self.image_value = Linear(image_dim, embed_dim)
+        self.text_value = Linear(text_dim, embed_dim)
+        self.image_output = Linear(embed_dim, image_dim)
+        self.text_output = Linear(embed_dim, text_dim)
         self.image_dropout = nn.Dropout(dropout)  # on what the image reads
         self.text_dropout = nn.Dropout(dropout)  # on what the text reads
         for layer in self.children():
