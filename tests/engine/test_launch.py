@@ -107,6 +107,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         (ValueError("too small"), 2),
         (FileNotFoundError("not there"), 2),
         (OSError(28, "No space left on device", "predictions.json"), 2),
+        (MemoryError("not enough memory on cpu to ask one prompt"), 2),
         (KeyboardInterrupt(), 130),
     ],
 )
