@@ -108,7 +108,7 @@ class Detector:
             MemoryError: there is not enough memory for one prompt.
         """
         self._check(images, prompts, original_sizes)
-        self._text.forget_if_changed(self._text_weights())
+        self._forget_if_changed()
         device = self.device
         images = images.to(device)
         enabled = self.autocast_dtype is not None
@@ -223,15 +223,19 @@ class Detector:
 
         return self._text.get(key, make)
 
-    def _text_weights(self) -> list[Tensor]:
-        """All that text features are made from."""
-        parts = [self.model.text_encoder, self.model.prompt_offset]
-        return [
+    def _forget_if_changed(self) -> None:
+        """Compare all that text features are made from with the last call's."""
+        parts = (self.model.text_encoder, self.model.prompt_offset)
+        modules = [module for part in parts if part is not None for module in part.modules()]
+        # In one walk, as `parameters()` and `buffers()` are two.
+        tensors = [
             tensor
-            for part in parts
-            if part is not None
-            for tensor in (*part.parameters(), *part.buffers())
+            for module in modules
+            for tensor in (*module._parameters.values(), *module._buffers.values())
+            if tensor is not None
         ]
+        # Rounding to 8 bits replaces a module's class and leaves its weights.
+        self._text.forget_if_changed(tensors, kinds=tuple(map(type, modules)))
 
 
 def _padded(text: TextFeatures, length: int) -> TextFeatures:

@@ -29,19 +29,23 @@ class PromptCache:
         self.num_bytes = 0  # of all that is kept
         self._kept: OrderedDict[Hashable, TextFeatures] = OrderedDict()
         self._stamp = WeightStamp()
+        self._kinds: Hashable = ()
 
     def __len__(self) -> int:
         """How many prompts are kept."""
         return len(self._kept)
 
-    def forget_if_changed(self, weights: Iterable[Tensor]) -> None:
-        """Drop everything unless `weights` are what they were at the last call.
+    def forget_if_changed(self, weights: Iterable[Tensor], kinds: Hashable = ()) -> None:
+        """Drop everything unless all is what it was at the last call.
 
         Args:
             weights: everything that features are made from; see `WeightStamp`.
+            kinds: what else they depend on, such as the classes of the layers.
         """
-        if self._stamp.changed(weights):
+        changed = self._stamp.changed(weights)
+        if changed or kinds != self._kinds:
             self.forget()
+        self._kinds = kinds
 
     def forget(self) -> None:
         """Drop everything."""

@@ -174,6 +174,20 @@ def test_every_layer_of_the_view_multiplies_in_8_bits(question: tuple) -> None:
     assert sum("text_layer" in name for name in used) == 12
 
 
+def test_rounding_a_text_encoder_in_place_is_noticed(question: tuple) -> None:
+    model = tiny_glip()
+    decide = Postprocessor(score_threshold=0.0)
+    detector = Detector(model, decide)
+    (before,) = detector(*question)
+    for part in model.text_encoder.modules():
+        if isinstance(part, nn.Linear):
+            part.__class__ = QuantizedLinear
+    (after,) = detector(*question)
+    (expected,) = Detector(model, decide)(*question)
+    torch.testing.assert_close(after.scores, expected.scores, rtol=0, atol=0)
+    assert not torch.equal(after.scores[:20], before.scores[:20])
+
+
 def test_answers_are_near_and_follow_the_weights(question: tuple) -> None:
     model = tiny_glip()
     decide = Postprocessor(score_threshold=0.0)
