@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -147,3 +151,18 @@ def test_the_operator_itself_checks():
         operators.mix_branches(same, None, draw((3, 4), torch.float32, batch=1), coefficients)
     with pytest.raises(RuntimeError, match=r"coefficients must have shape \[2, 8, 32\], got"):
         operators.mix_branches(same, None, None, coefficients[:, :7])
+
+
+# Half the vector widths of this machine would otherwise never run here.
+@needs_compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_older_processors(capability):
+    pytest_run = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    result = subprocess.run(
+        [*pytest_run, __file__, "-k", "test_moments or test_mix or not_a_number"],
+        env=os.environ | {"ATEN_CPU_CAPABILITY": capability},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
