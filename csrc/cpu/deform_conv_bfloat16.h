@@ -86,6 +86,10 @@ void multiply(const BFloat16* a, int64_t a_stride, int64_t rows, int64_t depth, 
 void gather(const BFloat16* pixels, int64_t stride, const BFloat16* nothing,
             const Bilinear<float>* samples, const float* strength, int64_t count, int64_t channels,
             BFloat16* columns, int64_t column_stride) {
+  alignas(64) int16_t places[2 * kLanes];  // of evens and odds, side by side, in channels
+  for (int16_t j = 0; j < 2 * kLanes; ++j) places[j] = static_cast<int16_t>(j / 2 + j % 2 * kLanes);
+  const __m512i order = _mm512_load_si512(places);
+  const __m512i upper = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000));
   for (int64_t i = 0; i < count; ++i) {
     const Bilinear<float>& sample = samples[i];
     const BFloat16* corner[4];
@@ -96,7 +100,21 @@ void gather(const BFloat16* pixels, int64_t stride, const BFloat16* nothing,
       weight[k] = _mm512_set1_ps(sample.weight[k] * strength[i]);
     }
     BFloat16* column = columns + i * column_stride;
-    for (int64_t c = 0; c < channels; c += kLanes) {
+    int64_t c = 0;
+    for (; c + 2 * kLanes <= channels; c += 2 * kLanes) {
+      // Every other channel: the upper half of a word is a float but for its last bits.
+      __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) {
+        const __m512i words = _mm512_loadu_si512(corner[k] + c);
+        const __m512i low = _mm512_maskz_slli_epi32(0xffff, words, 16);
+        even = _mm512_fmadd_ps(weight[k], _mm512_castsi512_ps(low), even);
+        odd = _mm512_fmadd_ps(weight[k], _mm512_castsi512_ps(_mm512_and_epi32(words, upper)), odd);
+      }
+      const __m512i pairs = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
+      _mm512_storeu_si512(column + c, _mm512_maskz_permutexvar_epi16(~__mmask32(0), order, pairs));
+    }
+    for (; c < channels; c += kLanes) {
       const __mmask16 lanes = first_lanes(channels - c);
       __m512 value = _mm512_mul_ps(weight[0], load(corner[0] + c, lanes));
 #pragma GCC unroll 3
