@@ -68,6 +68,6 @@ DATASETS.LVIS_USE_NORMAL_AP = False  # LVIS with 300 boxes per picture instead o
 DATASETS.FLICKR_GT_TYPE = "separate"  # truth of a Flickr phrase: "separate" boxes or one "merged"
 
 DATALOADER = CfgNode()  # batches
-DATALOADER.NUM_WORKERS = 4  # processes that read pictures; 0: the main one
+DATALOADER.NUM_WORKERS = 4  # processes that read pictures, fewer where cores lack; 0: the main one
 DATALOADER.SIZE_DIVISIBILITY = 0  # pixels; padded sides are multiples of it; GLIP's files say 32
 DATALOADER.ASPECT_RATIO_GROUPING = True  # tall pictures with tall ones in training batches

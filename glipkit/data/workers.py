@@ -5,6 +5,8 @@ import signal
 import sys
 from types import TracebackType
 
+import torch
+
 # How long a worker outlives SIGTERM. torchrun, Slurm and Kubernetes send it to every process, and
 # kill what is left after 30 seconds unless told otherwise.
 GRACE_SECONDS = 60
@@ -15,6 +17,22 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def beside_model(num_workers: int, device: torch.device) -> int:
+    """How many of the workers that were asked for help a model on this device.
+
+    A model on the CPU keeps as many cores busy as PyTorch has threads. Where none is left, one
+    worker still hides a slow disk; more of them only take turns with the model (measured on 2
+    cores).
+
+    Args:
+        num_workers: DATALOADER.NUM_WORKERS.
+        device: where the model is.
+    """
+    if device.type != "cpu":
+        return num_workers
+    return min(num_workers, max(usable_cpus() - torch.get_num_threads(), 1))
 
 
 def leave_interrupts_to_main(worker: int) -> None:

@@ -13,6 +13,7 @@ from glipkit.data.images import ImageError
 from glipkit.data.loading import placed
 from glipkit.data.sample import Batch, Failure
 from glipkit.data.test_set import TestSet
+from glipkit.data.workers import beside_model
 from glipkit.evaluation.evaluator import Evaluator
 from glipkit.evaluation.journal import Journal, discard_journals, read_journals
 from glipkit.evaluation.results import Results, Timing
@@ -68,7 +69,8 @@ def evaluate(
             `protocol` of results.json.
         settings: the whole configuration as plain data, for results.json.
         batch_size: pictures in a batch; no answer depends on it.
-        num_workers: processes that read pictures; 0 reads in this one.
+        num_workers: processes that read pictures, fewer where `beside_model` says so; 0 reads in
+            this one.
         device: where the detector lives.
         resume: go on from the journal in `output_dir`; otherwise an existing one is replaced.
         strict: stop at the first picture that cannot be read.
@@ -86,7 +88,7 @@ def evaluate(
     loader = test_set.loader(
         remaining,
         batch_size=batch_size,
-        num_workers=num_workers,
+        num_workers=beside_model(num_workers, torch.device(device)),
         pin_memory=torch.device(device).type == "cuda",
         rank=rank(),
         world_size=world_size(),

@@ -2,6 +2,10 @@ import signal
 import subprocess
 import sys
 
+import pytest
+import torch
+
+from glipkit.data import workers
 from glipkit.data.workers import usable_cpus
 
 WORKER = """
@@ -44,3 +48,22 @@ def test_a_worker_outlives_sigterm_for_as_long_as_its_reader_needs() -> None:
 
 def test_there_is_a_cpu() -> None:
     assert usable_cpus() >= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "cpus", "threads", "device", "expected"),
+    [
+        (4, 2, 2, "cpu", 1),
+        (4, 2, 1, "cpu", 1),
+        (4, 8, 2, "cpu", 4),
+        (4, 8, 6, "cpu", 2),
+        (0, 8, 2, "cpu", 0),
+        (4, 2, 2, "cuda", 4),
+    ],
+)
+def test_workers_leave_the_cores_to_a_model_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, asked: int, cpus: int, threads: int, device: str, expected: int
+) -> None:
+    monkeypatch.setattr(workers, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert workers.beside_model(asked, torch.device(device)) == expected
