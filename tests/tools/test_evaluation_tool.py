@@ -142,12 +142,32 @@ def test_our_own_format_gives_the_same(home: Path, alone: Path, tmp_path: Path) 
     assert_same_predictions(predictions(alone), predictions(tmp_path))
 
 
-def test_bfloat16_is_close_and_says_so(home: Path, alone: Path, tmp_path: Path) -> None:
-    found = run(home, tmp_path, "TEST.PRECISION", "bfloat16")
-    assert found["protocol"]["precision"] == "bfloat16"
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_low_precision_is_close_and_says_so(
+    home: Path, alone: Path, tmp_path: Path, precision: str
+) -> None:
+    found = run(home, tmp_path, "TEST.PRECISION", precision)
+    assert found["protocol"]["precision"] == precision
+    assert found["protocol"]["weights"] == results(alone)["protocol"]["weights"]
     best = [max(each["score"] for each in predictions(out)) for out in (alone, tmp_path)]
     assert best[0] != best[1]  # it did compute in another precision
     assert best[1] == pytest.approx(best[0], rel=0.05)
+
+
+def test_prompts_asked_together_give_the_same(home: Path, alone: Path, tmp_path: Path) -> None:
+    several = ("TEST.CHUNKED_EVALUATION", "1")
+    one_by_one = run(home, tmp_path / "a", *several, "TEST.CHUNK_BATCH", "1")
+    together = run(home, tmp_path / "b", *several, "TEST.CHUNK_BATCH", "99")
+    assert together["protocol"] == one_by_one["protocol"]  # no answer depends on it
+    assert_same_predictions(predictions(tmp_path / "a"), predictions(tmp_path / "b"))
+
+
+def test_what_this_machine_does_not_have_is_one_line(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    argv = words(home, tmp_path, "TEST.CUDA_GRAPHS", "True", "--device", "cpu")
+    assert test_grounding_net.main(argv) == 2
+    assert "TEST.CUDA_GRAPHS is True, but the model is on cpu" in capsys.readouterr().err
 
 
 def test_pictures_are_saved(home: Path, tmp_path: Path) -> None:
