@@ -114,10 +114,12 @@ class Detector:
         enabled = self.autocast_dtype is not None
         with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=enabled):
             levels = self._dense.encode_image(images.pixels)
-            answers = self._ask_all(levels, images, prompts)
+            reports = self._ask_all(levels, images, prompts)
+        # Only now is a GPU waited for, when it has all its work.
+        answers = [self.postprocessor.collect(report, images.sizes) for report in reports]
         counts = [prompt.num_phrases for prompt in prompts]
         return [
-            _side_by_side(of_image, counts).resized(size).to("cpu")
+            _side_by_side(of_image, counts).resized(size)
             for of_image, size in zip(zip(*answers), original_sizes)
         ]
 
@@ -150,8 +152,8 @@ class Detector:
 
     def _ask_all(
         self, levels: tuple[Tensor, ...], images: ImageBatch, prompts: Sequence[TokenizedPrompt]
-    ) -> list[list[Detections]]:
-        """What each prompt finds in each picture, in pixels of the resized pictures.
+    ) -> list[Tensor]:
+        """What each prompt finds in the pictures, as `Postprocessor.decide` reports it.
 
         Prompts of a length are asked together, so that little is padded, the longest first: if
         memory runs out, then at once.
@@ -159,7 +161,7 @@ class Detector:
         texts = [self._encoded(prompt) for prompt in prompts]
         lengths = [text.mask.shape[1] for text in texts]
         waiting = sorted(range(len(prompts)), key=lambda index: -lengths[index])
-        answers: list[list[Detections]] = [[]] * len(prompts)
+        answers: list[Tensor] = [torch.empty(0)] * len(prompts)
         while waiting:
             length = lengths[waiting[0]]
             size = min(self.chunk_batch.size(levels, length), len(waiting))
@@ -191,8 +193,8 @@ class Detector:
         sizes: Sequence[tuple[int, int]],
         prompts: Sequence[TokenizedPrompt],
         texts: Sequence[TextFeatures],
-    ) -> list[list[Detections]]:
-        """What each prompt finds in each picture, in one pass: prompt by prompt, then pictures."""
+    ) -> list[Tensor]:
+        """What each prompt finds in the pictures, all in one pass: a report for each prompt."""
         B, N = len(sizes), len(prompts)
         words = batch_prompts(prompts)
         length = words.token_ids.shape[1]
@@ -203,10 +205,8 @@ class Detector:
             level.expand(N, -1, -1, -1) if B == 1 else level.repeat(N, 1, 1, 1) for level in levels
         )
         output = self._dense.ground(pyramid, text)
-        phrase_tokens = words.to(self.device).phrase_tokens
-        per_row = [tokens for tokens in phrase_tokens for _ in range(B)]
-        found = self.postprocessor(output, per_row, [*sizes] * N)
-        return [found[start : start + B] for start in range(0, N * B, B)]
+        per_row = [tokens for tokens in words.phrase_tokens for _ in range(B)]
+        return [*self.postprocessor.decide(output, per_row, [*sizes] * N).split(B)]
 
     def _encoded(self, prompt: TokenizedPrompt) -> TextFeatures:
         """Features of a batch of one, remembered or made now."""

@@ -227,6 +227,22 @@ def test_sizes_follow_from_shapes_alone() -> None:
     assert reports.shape == (2, 40, 6)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("how", ["MEAN", "MAX", "POWER", "ONEHOT"])
+def test_a_gpu_is_not_waited_for(how: str) -> None:
+    output = random_output(2)
+    on_gpu = tree_map_only(Tensor, Tensor.cuda, output)
+    arguments = [ONE_TOKEN_EACH, ONE_TOKEN_EACH[:2]], [SIZE, (60, 70)]
+    decide = Postprocessor(aggregation=how)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        reports = decide.decide(on_gpu, *arguments)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(reports.cpu(), decide.decide(output, *arguments))
+
+
 def test_reports_may_wait_on_the_device() -> None:
     output = random_output(2)
     arguments = output, [ONE_TOKEN_EACH, ONE_TOKEN_EACH[:2]], [SIZE, (60, 70)]
