@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from glipkit.modeling.glip import GLIP, GroundingOutput
 from glipkit.modeling.language.features import TextFeatures
 
+_COMPILED_SIZES = 64
+
 
 class Recording(NamedTuple):
     """What a capture leaves behind."""
@@ -220,8 +222,9 @@ class _ReadFromOutside(TorchDispatchMode):
 def compile_dense(model: GLIP, *, backend: str = "inductor") -> GLIP:
     """Let `torch.compile` make kernels of the model's dense parts, in place.
 
-    `encode_image` and `ground` become one graph each, without breaks, for any size of picture and
-    length of text. The first call of each takes a minute or more. Not to be recorded by
+    `encode_image` and `ground` become one graph each, without breaks, for every size of picture and
+    length of text anew: the first call of each takes a minute or more, and up to 64 are kept.
+    (Sizes are no variables, because inductor of torch 2.14 fails on them.) Not to be recorded by
     `CapturedModel` besides: what a compiled kernel reads cannot be seen from outside.
 
     Args:
@@ -231,7 +234,9 @@ def compile_dense(model: GLIP, *, backend: str = "inductor") -> GLIP:
     Returns:
         The same model.
     """
-    options = {"fullgraph": True, "dynamic": True, "backend": backend}
+    settings = torch._dynamo.config  # beyond the limit, which is 8, a whole graph is refused
+    settings.recompile_limit = max(settings.recompile_limit, _COMPILED_SIZES)
+    options = {"fullgraph": True, "dynamic": False, "backend": backend}
     model.encode_image = torch.compile(model.encode_image, **options)
     model.ground = torch.compile(model.ground, **options)
     return model

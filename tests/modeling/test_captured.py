@@ -187,7 +187,7 @@ def run_dense(model: GLIP, width: int, length: int) -> list[Tensor]:
 
 @pytest.mark.slow
 def test_the_dense_parts_are_one_graph_each() -> None:
-    """No break, hence no value that the host waits for; and other sizes need no new Python."""
+    """No break, hence no value that the host waits for."""
     torch._dynamo.reset()
     plain, compiled = tiny_glip(), compile_dense(tiny_glip(), backend="eager")
     for width, length in ((96, 8), (128, 16)):
