@@ -3,7 +3,8 @@
     python benchmarks/report.py [results/latest.json]          prints them
     python benchmarks/report.py --into benchmarks/README.md    puts them between its marks
 
-A table stands between `<!-- rows -->` and `<!-- end -->`, and likewise `ceilings` and `stages`.
+A table stands between `<!-- rows -->` and `<!-- end -->`, and likewise `ceilings`,
+`stages` and `growth` (a picture, once it is there).
 """
 
 import argparse
@@ -66,6 +67,9 @@ def tables(latest: Path, staged: Path) -> dict[str, str]:
         found["ceilings"] = ceilings_table(report)
     if staged.exists():
         found["stages"] = stages.table(json.loads(staged.read_text()))
+    if (KEPT / "growth.png").exists():
+        words = "Seconds over picture size, prompt length, classes, batch and threads"
+        found["growth"] = f"![{words}](results/{KEPT.name}/growth.png)"
     return found
 
 

@@ -199,7 +199,7 @@ def draw(report: dict, path: Path) -> None:
             for stage, colour in STAGES.items():
                 width = of[stage] / whole(of)
                 axes.barh(at, width, 0.7, left, color=colour, edgecolor="white", linewidth=0.6)
-                if axes is relative and width >= 3.5:
+                if axes is relative and width >= 5.5:
                     words = f"{width:.0f} %\n{1e3 * of[stage]:,.0f} ms"
                     axes.text(left + width / 2, at, words, ha="center", va="center",
                               color="white", fontsize=8)  # fmt: skip
