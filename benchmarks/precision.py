@@ -77,9 +77,9 @@ def speed(size: tuple[int, int], repeats: int) -> dict[str, Any]:
         for name, each in detectors.items()
     }
     parts = {
+        "picture, prompt remembered": lambda each: lambda: each(images, [prompt], [size]),
         "backbone": lambda each: lambda: alone(each, "backbone"),
         "text encoder": lambda each: lambda: alone(each, "text"),
-        "picture, prompt remembered": lambda each: lambda: each(images, [prompt], [size]),
     }
     for part, calls in parts.items():
         seconds = interleaved([calls(each) for each in detectors.values()], repeats, warmup=0)
