@@ -1,5 +1,7 @@
 """Absorbed cross-attention is the published one: all projections of all image tokens."""
 
+from functools import partial
+
 import pytest
 import torch
 from reference.compare import assert_relative
@@ -8,6 +10,7 @@ from reference.naming import load_published
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from glipkit.layers.cross_attention import CrossModalityAttention
 from glipkit.ops import cross_attention, cross_attention_chunked
@@ -115,6 +118,40 @@ def test_dropout_is_plain(chunk: None) -> None:
         assert_relative(got, want, 1e-12)
     bias = ours.image_value.bias.grad  # its factor is what dropout leaves of each column
     assert_relative(bias, plain.values_v_proj.bias.grad, 1e-12)
+
+
+def test_checkpoint_redraws_dropout(chunk: None) -> None:
+    ours = pair(**SMALL, dropout=0.4)[0].train()
+    image, text, mask = tokens(SMALL)
+    grads = []
+    for call in (ours, partial(checkpoint, ours, use_reentrant=False)):
+        torch.manual_seed(3)
+        leaf = image.clone().requires_grad_()
+        sum(update.square().sum() for update in call(leaf, text, mask)).backward()
+        grads.append(leaf.grad)
+    assert torch.equal(*grads)
+
+
+def test_compiles_whole(chunk: None) -> None:
+    ours = pair(**SMALL)[0].eval()
+    image, text, mask = tokens(SMALL)
+    torch._dynamo.reset()
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for got, want in zip(compiled(image, text, mask), ours(image, text, mask)):
+            assert_relative(got, want, 1e-12)
+
+
+def test_image_scale_adds_to_the_image(chunk: None) -> None:
+    for dropout in (0.0, 0.4):
+        ours = pair(**SMALL, dropout=dropout)[0].train()
+        image, text, mask = tokens(SMALL)
+        scale = torch.randn(SMALL["image_dim"], dtype=torch.float64)
+        torch.manual_seed(3)
+        update, _ = ours(image, text, mask)
+        torch.manual_seed(3)
+        whole, _ = ours(image, text, mask, image_scale=scale)
+        assert_relative(whole, image + scale * update, 1e-12)
 
 
 def test_dropout_leaves_the_mean() -> None:
