@@ -46,8 +46,10 @@ def test_two_processes_are_one_with_twice_the_batch(
     kind, dtype, recompute = CASES[case]
     found, expected = of_two[case], steps("ddp", dtype, recompute)
     exact = dtype is torch.float64
-    for mine, theirs in zip(found["losses"], expected["losses"], strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-10 if exact else 1e-5)
+    for step, (mine, theirs) in enumerate(zip(found["losses"], expected["losses"], strict=True)):
+        # Adam takes whole steps along gradients that are nothing but rounding (a key's bias).
+        rounding = 1e-5 if step == 0 else 1e-3
+        assert mine == pytest.approx(theirs, rel=1e-10 if exact else rounding)
     assert found["norms"] == pytest.approx(expected["norms"], rel=1e-10 if exact else 1e-3)
     assert_near(found["gradients"], expected["gradients"], 1e-10 if exact else 2e-3)
     if exact:
