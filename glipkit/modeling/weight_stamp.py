@@ -12,9 +12,10 @@ class WeightStamp:
     """Remembers which tensors there were, where, how often each was written, and some values.
 
     PyTorch counts what is written in place: optimizer steps, `copy_`, `load_state_dict`. It does
-    not count writes through `tensor.data`; those are seen in the values, of which 16 evenly spaced
-    ones are compared for each tensor. So such a write goes unseen only where it touches a few
-    places of a tensor and leaves the others as they are.
+    not count writes through `tensor.data`; on a CPU those are seen in the values, of which 16
+    evenly spaced ones are compared for each tensor. So such a write goes unseen where it touches a
+    few places of a tensor and leaves the others as they are, and on a GPU, where reading values
+    back would make every picture wait for the one before it.
     """
 
     def __init__(self) -> None:
@@ -27,8 +28,7 @@ class WeightStamp:
     def changed(self, tensors: Iterable[Tensor]) -> bool:
         """Whether any of them is not what it was at the last call; True at the first.
 
-        Also true of tensors born in inference mode, whose writes are not counted, and of NaN. On a
-        GPU this waits for what was launched before.
+        Also true of tensors born in inference mode, whose writes are not counted, and of NaN.
 
         Args:
             tensors: on one device.
@@ -38,7 +38,7 @@ class WeightStamp:
         facts = tuple((id(t), t.data_ptr(), 0 if uncounted else t._version) for t in tensors)
         moved = facts != self._facts
         if moved:
-            self._views = [_sampled(tensor) for tensor in tensors]
+            self._views = [_sampled(tensor) for tensor in tensors if tensor.device.type == "cpu"]
             self._facts = facts
             self._tensors = tensors  # kept alive, so that no id is given to another tensor
         values = torch.cat(self._views) if self._views else torch.empty(0)

@@ -46,3 +46,13 @@ def test_writes_that_are_not_counted_are_taken_for_granted() -> None:
     stamp = WeightStamp()
     assert stamp.changed([tensor])
     assert stamp.changed([tensor])
+
+
+def test_values_on_a_device_are_not_read():
+    """Reading them would wait for the device; a tensor without values stands for one there."""
+    tensor = torch.zeros(8, device="meta")
+    stamp = WeightStamp()
+    assert stamp.changed([tensor])
+    assert not stamp.changed([tensor])
+    tensor.add_(1)
+    assert stamp.changed([tensor])
