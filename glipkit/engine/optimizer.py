@@ -73,7 +73,8 @@ def make_optimizer(
     for group in described:
         group |= {"base_lr": group["lr"], "base_weight_decay": group["weight_decay"]}
     if kind == "ADAMW":
-        return AdamW(described)
+        # One pass over memory instead of a dozen, and no copies of what it works on.
+        return AdamW(described, fused=True)
     if kind == "SGD":
         return SGD(described, momentum=momentum)
     raise ValueError(f"SOLVER.OPTIMIZER must be 'ADAMW' or 'SGD', got {kind!r}")
