@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from glipkit.runtime import distributed, logs
+from glipkit.runtime.allocation import keep_freed_memory
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells report after Ctrl-C
 _END_OF_TASKS = "--end-of-task-files"
@@ -160,6 +161,7 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
     try:
         _join(backend)
         logs.setup_logging()
+        keep_freed_memory()
         yield outcome
     except KeyboardInterrupt:
         outcome.exit_code = INTERRUPTED
