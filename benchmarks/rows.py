@@ -7,6 +7,7 @@ those of `arguments.names`; `main(ROWS, rows, __doc__)` makes it a program of it
 import argparse
 import dataclasses
 import json
+import math
 import os
 import statistics
 import sys
@@ -73,6 +74,9 @@ class Row:
         """As latest.json holds it."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         extra = fields.pop("extra")
+        apart = fields["difference"]
+        if apart is not None and not math.isfinite(apart):
+            fields["difference"] = str(apart)  # "inf", "nan": JSON has no such numbers
         first = ("name", "ours", "reference", "unit")
         return {
             **{name: fields.pop(name) for name in first},

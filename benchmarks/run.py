@@ -64,9 +64,11 @@ def wanted(text: str) -> list[str]:
     """`a,b c` -> names of rows.
 
     Raises:
-        argparse.ArgumentTypeError: there is no such row.
+        argparse.ArgumentTypeError: there is no such row, or no name.
     """
     names = text.replace(",", " ").split()
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected names of rows, got none of {', '.join(NAMES)}")
     if unknown := [name for name in names if name not in NAMES]:
         raise argparse.ArgumentTypeError(
             f"no row is called {', '.join(unknown)}; there are: {', '.join(NAMES)}"
@@ -113,20 +115,23 @@ def kept_rows(path: Path, now: dict[str, Any], arguments: argparse.Namespace) ->
     """
     if not path.exists():
         return []
+    keys = ("device", "dtype", "threads", "quick")
     try:
         old = json.loads(path.read_text())
-        settings = {(row["device"], row["dtype"], row["quick"]) for row in old["rows"]}
-    except (ValueError, KeyError, TypeError) as error:
+        parts = {part: dict(old[part]) for part in ("machine", "versions")}
+        settings = {tuple(row[key] for key in keys) for row in old["rows"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         _refuse(f"{path} is not a file of this program ({error!r})")
-    for part in ("machine", "versions"):
+    for part in parts:
         before, after = ({k: v for k, v in each[part].items() if k not in MEASURED}
-                         for each in (old, now))  # fmt: skip
+                         for each in (parts, now))  # fmt: skip
         if differing := [k for k in before | after if before.get(k) != after.get(k)]:
             told = "; ".join(f"{k}: {before.get(k)!r}, now {after.get(k)!r}" for k in differing)
             _refuse(f"{path} holds figures of other {part} ({told})")
-    here = (arguments.device, arguments.dtype, arguments.quick)
+    here = tuple(getattr(arguments, key) for key in keys)
     if settings - {here}:
-        _refuse(f"{path} holds rows of other settings: {sorted(settings)}, now {here}")
+        _refuse(f"{path} holds rows of other settings: {sorted(settings)}, now {here} "
+                f"({', '.join(keys)})")  # fmt: skip
     return [row for row in old["rows"] if row["name"] not in arguments.only]
 
 
@@ -176,18 +181,40 @@ def completed(row: dict, ceilings: dict, arguments: argparse.Namespace) -> dict:
                   "commit": commit()}  # fmt: skip
 
 
+def check_place(path: Path) -> None:
+    """Before minutes of measuring: can the file be written?
+
+    Raises:
+        SystemExit: it cannot.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(path)
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        print(f"cannot write to --json {path}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
 def save(path: Path, report: dict) -> None:
     """Whole or not at all; rows in their order."""
     report["rows"].sort(key=lambda row: NAMES.index(row["name"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(report, indent=2) + "\n")
+    draft = _draft(path)
+    draft.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     draft.replace(path)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 def measure(arguments: argparse.Namespace) -> int:
     """Run, tell, write; the exit status."""
     report: dict[str, Any] = {"machine": machine(), "versions": versions(), "rows": []}
+    check_place(arguments.json)
     if len(arguments.only) < len(NAMES):
         report["rows"] = kept_rows(arguments.json, report, arguments)
     print(

@@ -26,7 +26,8 @@ CEILINGS = {"1": {"gflops": {"float32": 100.0, "bfloat16": 200.0}, "gbytes_per_s
 @pytest.fixture
 def instead_of_processes(monkeypatch: pytest.MonkeyPatch) -> dict[str, rows.Row | None]:
     """What the processes of rows give, in no time; None: it failed."""
-    common = dict(unit="s", against="something", outputs_match=True, gflop=10.0, gbytes=0.5)
+    common = dict(unit="s", against="something", outputs_match=True, gflop=10.0, gbytes=0.5,
+                  threads=1)  # fmt: skip
     found: dict[str, rows.Row | None] = {
         name: rows.Row(name=name, ours=1.0, reference=4.0, **common) for name in run.NAMES
     }
@@ -110,6 +111,20 @@ def test_rows_do_not_join_those_of_other_settings(
     assert "other settings" in capsys.readouterr().err
 
 
+def test_rows_do_not_join_those_of_other_threads(
+    tmp_path: Path, instead_of_processes: dict[str, rows.Row | None]
+) -> None:
+    instead_of_processes["fusion_T16"] = dataclasses.replace(
+        instead_of_processes["fusion_T16"], threads=2
+    )
+    path = tmp_path / "latest.json"
+    assert call(path, "--only", "fusion_T16") == 0
+    with pytest.raises(SystemExit) as refused:
+        call(path, "--only", "fusion_T64")
+    assert refused.value.code == 2
+    assert len(json.loads(path.read_text())["rows"]) == 1
+
+
 def test_spoiled_outputs_end_in_status_1(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,13 +150,45 @@ def test_failed_row_ends_in_status_1_and_others_go_on(
     assert "fusion_T64: NO ROW" in capsys.readouterr().err
 
 
-def test_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", ["notes", "[]", '{"rows": []}', '{"rows": [], "machine": null, "versions": {}}']
+)
+def test_file_of_something_else_is_left_alone(content: str, tmp_path: Path) -> None:
     path = tmp_path / "latest.json"
-    path.write_text("notes")
+    path.write_text(content)
     with pytest.raises(SystemExit) as refused:
         call(path, "--only", "fusion_T16")
     assert refused.value.code == 2
-    assert path.read_text() == "notes"
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("place", [".", "notes/latest.json"])
+def test_a_place_that_cannot_be_written_is_known_before_anything_is_measured(
+    place: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "notes").write_text("a file, no folder")
+    monkeypatch.setattr(run, "child", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit) as refused:
+        call(tmp_path / place)
+    assert refused.value.code == 2
+    assert "cannot write to --json" in capsys.readouterr().err
+
+
+def test_differences_beyond_numbers_are_still_json(
+    tmp_path: Path, instead_of_processes: dict[str, rows.Row | None]
+) -> None:
+    instead_of_processes["fusion_T16"] = dataclasses.replace(
+        instead_of_processes["fusion_T16"], outputs_match=False, difference=float("inf")
+    )
+    path = tmp_path / "latest.json"
+    assert call(path, "--only", "fusion_T16") == 1
+    text = path.read_text()
+    (row,) = json.loads(text, parse_constant=lambda word: pytest.fail(word))["rows"]
+    assert row["difference"] == "inf"
+    assert row["ratio"] is None
 
 
 def test_quick_figures_stay_away_from_those_that_are_kept() -> None:
@@ -152,6 +199,7 @@ def test_quick_figures_stay_away_from_those_that_are_kept() -> None:
     ("words", "told"),
     [
         (["--only", "fusion_T17"], "no row is called fusion_T17; there are: deform_conv_forward,"),
+        (["--only", " , "], "expected names of rows, got none"),
         (["--threads", "999"], "as many as this machine has cores, got '999'"),
         (["--threads", "0"], "expected 1 to"),
         (["--device", "cuda"], "finds no CUDA device here"),
