@@ -26,7 +26,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., out features).
     """
-    if not _asks_onednn(x, weight):
+    if not _asks_onednn(x, weight, bias):
         return functional.linear(x, weight, bias)
     if _needs_gradient(x, weight, bias):
         return _Linear.apply(x, weight, bias)
@@ -45,7 +45,8 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     """
     if (
         type(layer) is Linear
-        and _asks_onednn(x, layer.weight)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)  # they want to be called
+        and _asks_onednn(x, layer.weight, layer.bias)
         and not _needs_gradient(x, layer.weight, layer.bias)
     ):
         return _product(x, layer.weight, layer.bias, "gelu")
@@ -118,14 +119,36 @@ def _needs_gradient(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def _asks_onednn(x: Tensor, weight: Tensor) -> bool:
+def _asks_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
+        and weight.numel() > 0
+        and _fit(x, weight, bias)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()  # which chooses for itself
         and torch.backends.mkldnn.enabled
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def _fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether oneDNN understands them: of a strided bias it reads the wrong numbers.
+
+    What does not go together at all is left to PyTorch, whose errors say so.
+    """
+    return (
+        x.dim() > 0
+        and weight.dim() == 2
+        and x.shape[-1] == weight.shape[1]
+        and (
+            bias is None
+            or (
+                bias.dtype == torch.float32
+                and bias.shape == weight.shape[:1]
+                and bias.is_contiguous()
+            )
+        )
     )

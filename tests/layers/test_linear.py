@@ -42,6 +42,38 @@ def test_strided_input_and_weight() -> None:
         assert_close(linear(x, weight, None), x @ weight.T)
 
 
+@pytest.mark.parametrize("bias", [torch.randn(14)[::2], torch.randn(1).expand(7), torch.randn(1)])
+def test_bias_that_is_not_dense(bias: Tensor) -> None:
+    x, weight = torch.randn(5, 24), torch.randn(7, 24)
+    with torch.no_grad():
+        assert_close(linear(x, weight, bias), x @ weight.T + bias)
+    operands = x.requires_grad_(), weight.requires_grad_(), bias.detach().requires_grad_()
+    assert_close(gradients_of(linear, *operands), gradients_of(functional.linear, *operands))
+
+
+@pytest.mark.parametrize(
+    "operands",
+    [
+        (torch.randn(5, 23), torch.randn(7, 24), torch.randn(7)),
+        (torch.randn(5, 24), torch.randn(7, 24), torch.randn(6)),
+        (torch.randn(5, 24), torch.randn(7, 24), torch.randn(7, dtype=torch.float64)),
+        (torch.tensor(1.0), torch.randn(7, 1), None),
+    ],
+)
+def test_what_does_not_fit_is_refused_as_by_torch(operands: tuple[Tensor, ...]) -> None:
+    with torch.no_grad():
+        with pytest.raises(RuntimeError) as expected:
+            functional.linear(*operands)
+        with pytest.raises(RuntimeError) as found:
+            linear(*operands)
+    assert str(found.value) == str(expected.value)
+
+
+def test_no_outputs() -> None:
+    operands = torch.randn(5, 24, requires_grad=True), torch.randn(0, 24, requires_grad=True)
+    assert_close(gradients_of(linear, *operands), gradients_of(functional.linear, *operands))
+
+
 @pytest.mark.parametrize("shape", [(24,), (2, 3, 24), (0, 24)])
 @pytest.mark.parametrize("kind", [nn.Linear, Linear])
 def test_gelu(kind: type[nn.Linear], shape: tuple[int, ...]) -> None:
@@ -53,6 +85,14 @@ def test_gelu(kind: type[nn.Linear], shape: tuple[int, ...]) -> None:
     with torch.inference_mode():
         assert_close(linear_gelu(layer, x), expected)
         assert linear_gelu(layer.double(), x.double()).dtype == torch.float64
+
+
+def test_hooks_of_a_layer_before_a_gelu_are_called() -> None:
+    x, layer = torch.randn(5, 24), Linear(24, 7)
+    expected = functional.gelu(2 * functional.linear(x, layer.weight, layer.bias))
+    layer.register_forward_hook(lambda module, inputs, output: 2 * output)
+    with torch.inference_mode():
+        assert_close(linear_gelu(layer, x), expected)
 
 
 def gradients_of(through: Callable[..., Tensor], *operands: Tensor) -> tuple[Tensor, ...]:
