@@ -35,6 +35,10 @@ STABLE_TORCH_LIBRARY(glipkit, m) {
       "Tensor context, Tensor kept, Tensor reference, Tensor total, int num_heads, bool residual, "
       "float limit, float image_dropout, float text_dropout, Tensor seed) -> (Tensor, Tensor, "
       "Tensor, Tensor)");
+  m.def(
+      "bidirectional_attention_bfloat16(Tensor image, Tensor keys, Tensor key_bias, Tensor values, "
+      "Tensor text_mask, int num_heads, bool residual, float limit) -> (Tensor, Tensor, Tensor)");
+  m.def("has_bfloat16_products() -> bool");
   m.def("branch_moments(Tensor branch, int[2] size) -> Tensor");
   m.def("mix_branches(Tensor same, Tensor? finer, Tensor? coarser, Tensor coefficients) -> Tensor");
 }

@@ -16,14 +16,10 @@
 #include <cmath>
 #include <tuple>
 
-#include "cpu/cross_attention_layout.h"
+#include "cpu/cross_attention_partials.h"
 
 namespace glipkit {
 namespace {
-
-// The reference of a column is raised when a score exceeds it by more: until then a weight is at
-// most e^8, and nothing needs to be scaled anew.
-constexpr double kMargin = 8;
 
 // One picture's text, as the products want it.
 template <typename T>
@@ -40,12 +36,6 @@ struct Text {
     pad_groups(key_bias, cut, T(0), bias.data());
     ceiling(mask, cut, highest.data());
   }
-};
-
-// What a slice of image tokens knows of the columns; `context` is (H * T, channels).
-template <typename T>
-struct Partial {
-  T *reference, *total, *kept, *context;
 };
 
 template <typename T>
@@ -104,7 +94,7 @@ struct Slice {
     const int64_t start = group * cut.padded;
     std::fill_n(largest.get(), cut.padded, -std::numeric_limits<T>::infinity());
     run.limit_scores(scores.get(), cut.stride, rows, cut.padded, options.limit, largest.get());
-    raise(group, partial);
+    raise(cut, group, largest.get(), partial);
     std::fill_n(total.get(), cut.padded, T(0));
     run.column_weights(scores.get(), weights.get(), cut.stride, rows, cut.padded,
                        partial.reference + start, total.get());
@@ -116,50 +106,7 @@ struct Slice {
     }
     multiply_tokens(run, weights.get(), rows, group, cut, packed.get(), partial.context);
   }
-
-  // References that the largest scores of the tile have left behind follow them.
-  void raise(int64_t group, const Partial<T>& partial) const {
-    const int64_t start = group * cut.padded;
-    for (int64_t j = 0; j < cut.heads(group) * cut.T; ++j) {
-      T& reference = partial.reference[start + j];
-      const T larger = largest.get()[j];
-      if (!(larger > reference + static_cast<T>(kMargin))) continue;
-      const T faded = std::exp(reference - larger);
-      T* row = partial.context + (cut.first_column(group) + j) * cut.channels;
-      for (int64_t c = 0; c < cut.channels; ++c) row[c] *= faded;
-      partial.total[start + j] *= faded;
-      partial.kept[start + j] *= faded;
-      reference = larger;
-    }
-  }
 };
-
-// The slices of a picture, one after the other, into the rows of the outputs that are b's.
-template <typename T>
-void merge(const Cut& cut, const std::vector<Partial<T>>& partials, bool dropped, T* context,
-           T* kept, T* reference, T* total) {
-  torch::stable::parallel_for(0, cut.columns(), 16, [&](int64_t begin, int64_t end) {
-    for (int64_t column = begin; column < end; ++column) {
-      const int64_t group = column / (cut.group_heads * cut.T);
-      const int64_t j = group * cut.padded + column - cut.first_column(group);
-      T most = partials[0].reference[j], sum = 0, kept_sum = 0;
-      for (const Partial<T>& partial : partials) most = std::max(most, partial.reference[j]);
-      T* row = context + column * cut.C;
-      std::fill_n(row, cut.C, T(0));
-      for (const Partial<T>& partial : partials) {
-        const T faded = std::exp(partial.reference[j] - most);
-        const T* from = partial.context + column * cut.channels;
-        for (int64_t c = 0; c < cut.C; ++c) row[c] += faded * from[c];
-        sum += faded * partial.total[j];
-        kept_sum += faded * partial.kept[j];
-      }
-      for (int64_t c = 0; c < cut.C; ++c) row[c] /= sum;
-      kept[column] = dropped ? kept_sum / sum : 1;
-      reference[column] = most;
-      total[column] = sum;
-    }
-  });
-}
 
 template <typename T>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& image, const Tensor& keys,
@@ -178,14 +125,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& image, 
 
   const Kernels<T>& run = kernels<T>();
   const Cut cut = Cut::of<T>(V, C, heads, N / heads, 2, 3);
-  const int64_t numbers = 3 * cut.padded_columns() + N * cut.channels;  // of a partial
-  const Tensor memory = new_tensor<T>(image, {cut.slices * numbers});
-  std::vector<Partial<T>> partials;
-  for (int64_t s = 0; s < cut.slices; ++s) {
-    T* start = data<T>(memory) + s * numbers;
-    partials.push_back({start, start + cut.padded_columns(), start + 2 * cut.padded_columns(),
-                        start + 3 * cut.padded_columns()});
-  }
+  const Partials<T> partials(cut, image);
   for (int64_t b = 0; b < B; ++b) {
     const Text<T> text(cut, const_data<T>(keys) + b * N * C, const_data<T>(key_bias) + b * N,
                        const_data<T>(values) + b * N * C, const_data<bool>(mask) + b * cut.T,
@@ -195,16 +135,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& image, 
     torch::stable::parallel_for(0, cut.slices, 1, [&](int64_t begin, int64_t end) {
       const Slice<T> slice(run, cut, text, options);
       for (int64_t s = begin; s < end; ++s) {
-        std::fill_n(partials[s].reference, cut.padded_columns(),
-                    -std::numeric_limits<T>::infinity());
-        std::fill_n(partials[s].total, numbers - cut.padded_columns(), T(0));
+        const Partial<T> partial = partials.begin(s);
         for (int64_t v = cut.begin(s); v < cut.begin(s + 1); v += cut.rows) {
-          slice.tile(tokens + v * C, b, v, std::min(cut.rows, V - v), partials[s], out + v * C);
+          slice.tile(tokens + v * C, b, v, std::min(cut.rows, V - v), partial, out + v * C);
         }
       }
     });
-    merge(cut, partials, options.text.threshold > 0, data<T>(context) + b * N * C,
-          data<T>(kept) + b * N, data<T>(reference) + b * N, data<T>(total) + b * N);
+    partials.merge(options.text.threshold > 0, data<T>(context) + b * N * C, data<T>(kept) + b * N,
+                   data<T>(reference) + b * N, data<T>(total) + b * N);
   }
   return {reads, context, kept, reference, total};
 }

@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include "cpu/bfloat16_product.h"
+
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -21,7 +23,7 @@ namespace glipkit {
 namespace {
 namespace avx512_bf16 {
 
-constexpr int64_t kLanes = 16;  // floats in a register
+static_assert(kPanel == glipkit::kPanel);
 
 inline __mmask16 first_lanes(int64_t count) {
   return static_cast<__mmask16>(count >= kLanes ? 0xffff : (1 << count) - 1);
@@ -37,50 +39,10 @@ inline void save(BFloat16* to, __mmask16 lanes, __m512 values) {
   _mm256_mask_storeu_epi16(to, lanes, (__m256i)_mm512_cvtneps_pbh(values));
 }
 
-// Two neighbouring channels of a row, in every lane.
-inline __m512bh pair(const BFloat16* row) {
-  int32_t bits;
-  __builtin_memcpy(&bits, row, sizeof(bits));
-  return (__m512bh)_mm512_set1_epi32(bits);
-}
-
-template <int ROWS>
-inline void multiply_tile(const BFloat16* a, int64_t a_stride, int64_t depth, const BFloat16* b,
-                          float* c) {
-  __m512 sum[ROWS][2];
-#pragma GCC unroll 16
-  for (int r = 0; r < ROWS; ++r) {
-    sum[r][0] = _mm512_loadu_ps(c + r * kPanel);
-    sum[r][1] = _mm512_loadu_ps(c + r * kPanel + kLanes);
-  }
-  for (int64_t k = 0; k < depth; k += 2) {
-    const __m512bh left = (__m512bh)_mm512_loadu_si512(b + k * kPanel);
-    const __m512bh right = (__m512bh)_mm512_loadu_si512(b + k * kPanel + 2 * kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; ++r) {
-      const __m512bh factor = pair(a + r * a_stride + k);
-      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], factor, left);
-      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], factor, right);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < ROWS; ++r) {
-    _mm512_storeu_ps(c + r * kPanel, sum[r][0]);
-    _mm512_storeu_ps(c + r * kPanel + kLanes, sum[r][1]);
-  }
-}
-
 // c (rows x kPanel) += a (rows x depth, even) b (depth / 2 x kPanel x 2).
 void multiply(const BFloat16* a, int64_t a_stride, int64_t rows, int64_t depth, const BFloat16* b,
               float* c) {
-  int64_t r = 0;
-  for (; r + 14 <= rows; r += 14) {
-    multiply_tile<14>(a + r * a_stride, a_stride, depth, b, c + r * kPanel);
-  }
-  for (; r + 4 <= rows; r += 4) {
-    multiply_tile<4>(a + r * a_stride, a_stride, depth, b, c + r * kPanel);
-  }
-  for (; r < rows; ++r) multiply_tile<1>(a + r * a_stride, a_stride, depth, b, c + r * kPanel);
+  multiply_into<false>(a, a_stride, rows, depth, b, c, kPanel);
 }
 
 void gather(const BFloat16* pixels, int64_t stride, const BFloat16* nothing,
@@ -158,13 +120,7 @@ const ForwardKernels<BFloat16>* bfloat16_kernels() {
 #if defined(__x86_64__)
   static const ForwardKernels<BFloat16> native = {avx512_bf16::multiply, avx512_bf16::gather,
                                                   avx512_bf16::store};
-  static const bool available = [] {
-    const char* variable = std::getenv("ATEN_CPU_CAPABILITY");
-    const std::string allowed = variable ? variable : "";
-    return allowed != "default" && allowed != "avx2" && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
-  }();
-  if (available) return &native;
+  if (has_bfloat16_products()) return &native;
 #endif
   return nullptr;
 }

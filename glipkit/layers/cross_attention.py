@@ -108,23 +108,22 @@ class CrossModalityAttention(nn.Module):
         if not image_dropout:  # the weights of each head sum to 1, so each may bring its share
             values = values + bias / self.num_heads
         dtype = product_dtype(image)
-        residual = image_scale is not None and dtype == image.dtype  # else it would lose digits
+        image = image.to(torch.promote_types(image.dtype, dtype))  # what is added to loses no digit
         # The published code subtracts the maximum and clamps at -50000 before the softmax over the
         # image: both leave it as it is, the exponential has long been 0 there.
         with torch.autocast(image.device.type, enabled=False):  # `dtype` has the say
             update, context, row_sum = bidirectional_attention(
-                *(tensor.to(dtype) for tensor in (image, keys, key_bias, values)),
+                image,
+                *(tensor.to(dtype) for tensor in (keys, key_bias, values)),
                 text_mask,
                 self.num_heads,
-                residual=residual,
+                residual=image_scale is not None,
                 limit=VALUE_LIMIT,
                 image_dropout=image_dropout,
                 text_dropout=text_dropout,
             )
             if image_dropout:
-                update = update + bias.to(dtype)
-            if image_scale is not None and not residual:
-                update = image + update
+                update = update + bias.to(update.dtype)
         return update, self._text_update(context, row_sum)
 
     def _absorb(self, text: Tensor) -> _AbsorbedText:

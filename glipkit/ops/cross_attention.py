@@ -15,8 +15,11 @@ from glipkit.ops.cross_attention_dropout import draw_seed
 from glipkit.ops.library import loaded, use_compiled
 
 _NAME = "glipkit::bidirectional_attention"
+_BFLOAT16_NAME = "glipkit::bidirectional_attention_bfloat16"
 _COMPILED_TYPES = (torch.float32, torch.float64)
 _HALF_TYPES = (torch.bfloat16, torch.float16)
+# Whether this processor multiplies bfloat16, and ATEN_CPU_CAPABILITY allows it.
+MULTIPLIES_BFLOAT16 = loaded() and torch.ops.glipkit.has_bfloat16_products()
 
 
 def bidirectional_attention(
@@ -45,8 +48,13 @@ def bidirectional_attention(
     of a weight, so that this redraws the same. On the CPU in float32 and float64 results are the
     same whatever the number of threads. There is no second derivative.
 
+    In half precision products are of that type, and softmaxes and sums float32. Processors with
+    AVX512_BF16 have a compiled operator for bfloat16 without gradients and dropout, of which the
+    same holds for threads.
+
     Args:
-        image: (B, V, C).
+        image: (B, V, C), of the type of the others; or float32 beside half precision, to which it
+            is rounded for products: as autocast has it, with no digit of a residual lost.
         keys: (B, H * T, C), with the scale of the scores in them.
         key_bias: (B, H * T).
         values: (B, H * T, C).
@@ -74,19 +82,39 @@ def bidirectional_attention(
             raise ValueError(f"{name} must be in [0, 1], got {p}")
     if seed is None:
         seed = draw_seed(image.device, image_dropout > 0 or text_dropout > 0)
-    options = (num_heads, residual, limit, image_dropout, text_dropout, seed)
-    inputs = (image, keys, key_bias, values, text_mask)
-    if _applies(image):
-        return torch.ops.glipkit.bidirectional_attention(*inputs, *options)[:3]
-    return chunked_attention(*inputs, *options)
+    dropout = (image_dropout, text_dropout, seed)
+    text = (keys, key_bias, values, text_mask)
+    if _applies(keys):
+        options = (num_heads, residual, limit, *dropout)
+        return torch.ops.glipkit.bidirectional_attention(image, *text, *options)[:3]
+    if not (image_dropout or text_dropout) and _applies_in_bfloat16(image, *text[:3]):
+        options = (num_heads, residual, limit)
+        return torch.ops.glipkit.bidirectional_attention_bfloat16(image, *text, *options)
+    if image.dtype == keys.dtype:
+        return chunked_attention(image, *text, num_heads, residual, limit, *dropout)
+    rounded = image.to(keys.dtype)
+    reads, *others = chunked_attention(rounded, *text, num_heads, False, limit, *dropout)
+    return image + reads if residual else reads.to(image.dtype), *others
 
 
-def _applies(image: Tensor) -> bool:
-    """Whether the compiled operator is for such tensors; there is none for GPUs (or half types)."""
+def _applies(keys: Tensor) -> bool:
+    """Whether the compiled operator is for such products; there is none for GPUs or half types."""
     return (
-        image.device.type in ("cpu", "meta")
-        and image.dtype in _COMPILED_TYPES
-        and use_compiled(image.device.type)
+        keys.device.type in ("cpu", "meta")
+        and keys.dtype in _COMPILED_TYPES
+        and use_compiled(keys.device.type)
+    )
+
+
+def _applies_in_bfloat16(image: Tensor, keys: Tensor, key_bias: Tensor, values: Tensor) -> bool:
+    """Whether the operator for bfloat16, which has no gradient, is for such tensors."""
+    inputs = (image, keys, key_bias, values)
+    return (
+        MULTIPLIES_BFLOAT16
+        and keys.device.type in ("cpu", "meta")
+        and keys.dtype == torch.bfloat16
+        and use_compiled(keys.device.type)
+        and not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs))
     )
 
 
@@ -111,6 +139,8 @@ def _check(
     if num_heads < 1:
         raise ValueError(f"num_heads must be at least 1, got {num_heads}")
     columns = num_heads * text_mask.shape[1]
+    rounds = image.dtype == torch.float32 and keys.dtype in _HALF_TYPES
+    dtype, why = (keys.dtype, "like keys") if rounds else (image.dtype, "like image")
     for name, tensor, shape in (
         ("keys", keys, (B, columns, C)),
         ("key_bias", key_bias, (B, columns)),
@@ -118,8 +148,8 @@ def _check(
     ):
         if tensor.shape != shape:
             raise ValueError(f"{name} must have shape {list(shape)}, got {list(tensor.shape)}")
-        if tensor.dtype != image.dtype:
-            raise TypeError(f"{name} must be {image.dtype} like image, got {tensor.dtype}")
+        if tensor.dtype != dtype:
+            raise TypeError(f"{name} must be {dtype} {why}, got {tensor.dtype}")
         if tensor.device != image.device:
             raise ValueError(f"{name} must be on {image.device} like image, got {tensor.device}")
 
@@ -153,6 +183,11 @@ def _fake(image: Tensor, keys: Tensor, key_bias: Tensor, *_: Any) -> tuple[Tenso
     return image.new_empty(image.shape), image.new_empty(keys.shape), *columns
 
 
+def _fake_bfloat16(image: Tensor, keys: Tensor, key_bias: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    sums = (image.new_empty(tensor.shape, dtype=torch.float32) for tensor in (keys, key_bias))
+    return image.new_empty(image.shape), *sums
+
+
 def _fake_backward(
     grad_reads: Tensor,
     grad_context: Tensor,
@@ -169,6 +204,7 @@ def _fake_backward(
 if loaded():
     torch.library.register_fake(_NAME, _fake)
     torch.library.register_autograd(_NAME, _backward, setup_context=_setup_context)
+    torch.library.register_fake(_BFLOAT16_NAME, _fake_bfloat16)
     torch.library.register_fake(f"{_NAME}_backward", _fake_backward)
     torch.library.register_autograd(
         f"{_NAME}_backward", _refuse_second_derivative, setup_context=_setup_nothing
