@@ -166,6 +166,7 @@ class Detector:
             length = lengths[waiting[0]]
             size = min(self.chunk_batch.size(levels, length), len(waiting))
             group = waiting[:size]
+            found = None
             try:
                 found = self._ask(
                     levels, images.sizes, [prompts[i] for i in group], [texts[i] for i in group]
@@ -175,16 +176,17 @@ class Detector:
                     raise
                 if size == 1:
                     raise MemoryError(_too_large(images, length, self.device)) from error
+            if found is None:  # and the error is gone, which held what the attempt had made
                 self.chunk_batch.failed(size, levels)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()  # pieces too small for the next attempt
                 logger.warning(
                     "out of memory with %d prompts at once; going on with %d", size, size // 2
                 )
-            else:
-                for index, answer in zip(group, found):
-                    answers[index] = answer
-                del waiting[:size]
+                continue
+            for index, answer in zip(group, found):
+                answers[index] = answer
+            del waiting[:size]
         return answers
 
     def _ask(

@@ -1,6 +1,7 @@
 """The detector around a counting stand-in for the model, and around a small real one."""
 
 import logging
+import weakref
 
 import pytest
 import torch
@@ -258,6 +259,29 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     detector(pictures(), CHUNKS, [(20, 32)])  # it has learnt
     assert model.batches[0][0] == 2
     assert len(caplog.messages) == 1
+
+
+def test_memory_of_a_failed_attempt_is_free_before_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stuffed(Stand):
+        def ground(self, levels: tuple[Tensor, ...], text: TextFeatures) -> GroundingOutput:
+            made = torch.zeros(3)
+            attempts.append(weakref.ref(made))
+            return super().ground(levels, text)
+
+    attempts: list[weakref.ref] = []
+    alive: list[bool] = []
+    detector = Detector(Stuffed(room=2), Postprocessor(), chunk_batch=4)
+    failed = detector.chunk_batch.failed
+
+    def note(*given: object) -> None:  # from here on memory is handed back
+        alive.append(attempts[-1]() is not None)
+        failed(*given)
+
+    monkeypatch.setattr(detector.chunk_batch, "failed", note)
+    detector(pictures(), CHUNKS, [(20, 32)])
+    assert alive == [False]
 
 
 def test_too_little_memory_for_one_prompt_says_what_to_do() -> None:
