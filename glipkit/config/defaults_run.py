@@ -59,7 +59,7 @@ TEST.CHUNKED_EVALUATION = -1  # classes per prompt; -1: as many as fit
 TEST.MDETR_STYLE_AGGREGATE_CLASS_NUM = -1  # classes of a prompt at most; -1: any
 TEST.STRICT = False  # ours: stop at the first picture that cannot be read, instead of counting it
 TEST.PRECISION = "float32"  # ours: of matrix products; or "bfloat16", or "int8" (x86 CPUs only)
-TEST.CHUNK_BATCH = 0  # ours: prompts in one forward pass of a picture; 0: from free memory
+TEST.CHUNK_BATCH = 0  # ours: prompts in one pass of a picture; 0: what fits a GPU, one on a CPU
 TEST.CUDA_GRAPHS = False  # ours: record the dense parts once per shape; GPUs only
 TEST.COMPILE = False  # ours: make kernels by torch.compile first; takes minutes, then runs faster
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from glipkit.runtime.memory import free_bytes
@@ -73,9 +72,8 @@ class ChunkBatch:
         self._most = size // 2 * len(levels[0]) * _positions(levels)
 
     def _chosen(self, levels: Sequence[Tensor], num_tokens: int) -> int:
-        device: torch.device = levels[0].device
-        free = None if device.type == "cpu" else free_bytes(device)
-        if free is None:
+        free = free_bytes(levels[0].device)
+        if free is None:  # no GPU
             return 1
         cost = len(levels[0]) * bytes_per_prompt(levels, num_tokens, self.num_heads)
         return int(free * _SHARE) // cost

@@ -24,13 +24,12 @@ def test_as_many_as_fit_into_free_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     assert chosen.size(levels(pictures=3), 24) == 2
     assert chosen.size(levels(pictures=100), 24) == 1
     assert chosen.size(levels(), 8) > 8
-    assert chosen.size(levels(device="cpu"), 24) == 1
     assert ChunkBatch(50, num_heads=4).size(levels(), 24) == 50  # asked for
 
 
-def test_a_system_that_does_not_say_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunk_batch, "free_bytes", lambda device: None)
-    assert ChunkBatch(0, num_heads=4).size(levels(), 24) == 1
+def test_without_a_gpu_one_is_chosen() -> None:
+    assert ChunkBatch(0, num_heads=4).size(levels(device="cpu"), 24) == 1
+    assert ChunkBatch(0, num_heads=4).size(levels(device="meta"), 24) == 1
 
 
 def test_a_failure_is_remembered_by_what_was_asked_of_the_memory() -> None:
