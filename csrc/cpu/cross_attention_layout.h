@@ -1,6 +1,6 @@
 // How cross_attention.cpp cuts a picture and its text up, and lays them out for products.
 //
-// For cross_attention.cpp alone: everything here is private to it.
+// For cross_attention*.cpp alone: everything here is private to them.
 
 #pragma once
 

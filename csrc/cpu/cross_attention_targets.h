@@ -1,6 +1,6 @@
 // The hot loops of cross_attention.cpp for each instruction set, and the choice among them.
 //
-// For cross_attention.cpp alone: everything here is private to it.
+// For cross_attention*.cpp alone: everything here is private to them.
 
 #pragma once
 

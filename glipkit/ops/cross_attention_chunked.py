@@ -1,4 +1,4 @@
-"""Bi-directional attention in plain PyTorch: for GPUs, half precision, and without a compiler.
+"""Bi-directional attention in plain PyTorch: for GPUs, most half precision, without a compiler.
 
 Some image tokens at a time; `attention_with_map` is the same with everything at once: the oracle.
 """

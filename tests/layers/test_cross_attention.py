@@ -267,6 +267,17 @@ def test_bfloat16_autocast(gain: float, with_grad: bool) -> None:
 
 
 @pytest.mark.parametrize("mode", ["train", "inference", "dropout"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_keeps_the_digits_of_the_image(dtype: torch.dtype, mode: str) -> None:
+    ours = pair(**SMALL, dropout=0.1)[0].float().train(mode == "dropout")
+    image, text, mask = tokens(SMALL)
+    image, scale = image.to(dtype), torch.zeros(SMALL["image_dim"])
+    with torch.set_grad_enabled(mode != "inference"), torch.autocast("cpu", torch.bfloat16):
+        total, _ = ours(image, text.float(), mask, image_scale=scale)
+    assert torch.equal(total, image)
+
+
+@pytest.mark.parametrize("mode", ["train", "inference", "dropout"])
 def test_bfloat16_weights(mode: str) -> None:
     ours, plain = (module.float().eval() for module in pair(**SMALL, dropout=0.1))
     image, text, mask = (x.float() if x.is_floating_point() else x for x in tokens(SMALL))
