@@ -84,10 +84,12 @@ def bidirectional_attention(
         seed = draw_seed(image.device, image_dropout > 0 or text_dropout > 0)
     dropout = (image_dropout, text_dropout, seed)
     text = (keys, key_bias, values, text_mask)
-    if _applies(keys):
+    has_text = keys.shape[1] > 0  # the operators answer zeros without, also where a residual is due
+    if has_text and _applies(keys):
         options = (num_heads, residual, limit, *dropout)
         return torch.ops.glipkit.bidirectional_attention(image, *text, *options)[:3]
-    if not (image_dropout or text_dropout) and _applies_in_bfloat16(image, *text[:3]):
+    dropped = image_dropout or text_dropout
+    if has_text and not dropped and _applies_in_bfloat16(image, *text[:3]):
         options = (num_heads, residual, limit)
         return torch.ops.glipkit.bidirectional_attention_bfloat16(image, *text, *options)
     if image.dtype == keys.dtype:

@@ -159,6 +159,17 @@ def test_empty(shape: tuple[int, int, int]) -> None:
     assert not reads.any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_text_the_image_remains(dtype: torch.dtype) -> None:
+    image, *text, mask = inputs(T=0)
+    image, *text = (tensor.to(dtype).requires_grad_() for tensor in (image, *text))
+    total, _, _ = bidirectional_attention(image, *text, mask, 3, residual=True)
+    assert torch.equal(total, image)
+    assert torch.equal(torch.autograd.grad(total.sum(), image)[0], torch.ones_like(image))
+    with torch.no_grad():
+        assert torch.equal(bidirectional_attention(image, *text, mask, 3, residual=True)[0], image)
+
+
 def test_layouts(form: str) -> None:
     """Maps of channels-last levels arrive as they lie; anything else must do too."""
     tensors = inputs()
