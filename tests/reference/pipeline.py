@@ -4,7 +4,8 @@ Written from BEHAVIOUR.md in ordinary PyTorch: `nn.Linear` through `F.linear`, t
 torchvision's deformable convolution and NMS. It remembers nothing: captions are padded to 256
 tokens and encoded for every picture, the picture is encoded again for every chunk of classes, one
 picture at a time. Where BEHAVIOUR leaves a choice, the cheaper form is taken, so that no ratio is
-flattered. All activations are kept in training, as with the published settings.
+flattered. All activations are kept in training, which is quicker and takes more memory than
+recomputing the tower, as the published files ask (MODEL.DYHEAD.USE_CHECKPOINT).
 
 The numbers of the architecture are read off the model of ours that it is made from; the state dict
 has exactly the published names.
