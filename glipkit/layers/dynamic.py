@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import linear, relu6
 
 
@@ -34,7 +34,6 @@ class _LargerLine(torch.autograd.Function):
         return torch.maximum(line1, torch.addcmul(intercept2, x, slope2))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
         x, slope1, intercept1, slope2, intercept2 = ctx.saved_tensors
         second = torch.addcmul(intercept2 - intercept1, x, slope2 - slope1) > 0
@@ -42,9 +41,12 @@ class _LargerLine(torch.autograd.Function):
         def over_positions(part: Tensor) -> Tensor:
             return part.sum(dim=(2, 3), keepdim=True)
 
-        # In place where it can be: fresh memory costs a CPU more than the arithmetic.
         grad1 = grad.masked_fill(second, 0)
         grad2 = grad - grad1
+        if torch.is_grad_enabled():  # for gradients of gradients nothing may be written over
+            grad_lines = [over_positions(p) for p in (grad1 * x, grad1, grad2 * x, grad2)]
+            return grad1 * slope1 + grad2 * slope2, *grad_lines
+        # In place where it can be: fresh memory costs a CPU more than the arithmetic.
         product = grad1 * x
         grad_lines = [over_positions(product), over_positions(grad1)]
         grad_lines += [over_positions(product.copy_(grad2).mul_(x)), over_positions(grad2)]

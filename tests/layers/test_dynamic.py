@@ -56,6 +56,12 @@ def test_dyrelu_gradcheck() -> None:
     assert torch.autograd.gradcheck(activate, (x, *parameters))
 
 
+def test_dyrelu_gradients_of_gradients() -> None:
+    relu = DyReLU(4).double()
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(relu, (x,))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_dyrelu_gradients_under_autocast(dtype: torch.dtype) -> None:
     relu = DyReLU(16)
