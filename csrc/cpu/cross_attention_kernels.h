@@ -1,4 +1,4 @@
-// The hot loops of cross_attention.cpp: what happens to a tile of scores between its products.
+// The hot loops of cross-attention: what happens to a tile of scores between its products.
 //
 // targets.h includes this once for each instruction set. A tile is rows of scores, `stride` apart,
 // of some heads side by side, and may be read and written up to its stride.

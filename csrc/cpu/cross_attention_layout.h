@@ -1,4 +1,4 @@
-// How cross_attention.cpp cuts a picture and its text up, and lays them out for products.
+// How cross-attention cuts a picture and its text up, and lays them out for products.
 //
 // For cross_attention*.cpp alone: everything here is private to them.
 

@@ -1,4 +1,4 @@
-// The hot loops of cross_attention.cpp for each instruction set, and the choice among them.
+// The hot loops of cross-attention for each instruction set, and the choice among them.
 //
 // For cross_attention*.cpp alone: everything here is private to them.
 

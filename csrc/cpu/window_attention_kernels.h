@@ -183,7 +183,7 @@ inline void start_scores(const Head<E>& head, Sum<E>* scores) {
   }
 }
 
-// Memory of `attend`, in numbers; `attend_backward` takes as much and what `more` says.
+// Numbers of a matrix (count x width) in panels.
 inline int64_t matrix(int64_t count, int64_t width) {
   return (width + kPanel - 1) / kPanel * kPanel * count;
 }
