@@ -147,9 +147,8 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
     """Ranks, logs and readable errors for the length of a program.
 
     What a user can mend (a ValueError, a file that is missing or not ours to write, a full disk,
-    too little memory)
-    becomes one line and an exit code, without a traceback, as does Ctrl-C; anything else is a
-    defect of ours and flies. GLIPKIT_DEBUG=1 lets the first kind fly as well.
+    too little memory) becomes one line and an exit code, without a traceback, as does Ctrl-C;
+    anything else is a defect of ours and flies. GLIPKIT_DEBUG=1 lets the first kind fly as well.
 
     Args:
         backend: `--backend`; see `distributed.init`.
