@@ -121,7 +121,7 @@ def level_positions(height: int, width: int) -> list[int]:
 
 
 def glip_t(height: int, width: int, tokens: int, *, blocks: int = 6) -> dict[str, Work]:
-    """Stage -> work of one picture of GLIP-T, padded to `height` x `width` (model.STAGES)."""
+    """Stage -> work of one picture of GLIP-T, padded to `height` x `width` (stages.STAGES)."""
     levels, C = level_positions(height, width), 256
     pyramid = Work()
     for positions, dim in zip(levels[:3], SWIN_T["dims"][1:]):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from lvis import CHUNK, class_names
 from model import COCO, SIZE, load, picture
 from rows import add_options
 from timing import machine, turns
@@ -26,8 +27,6 @@ from glipkit.modeling.multi_prompt import Detector
 from glipkit.structures.images import ImageBatch
 from glipkit.structures.prompts import TokenizedPrompt
 
-NAMES = Path(__file__).parent / "lvis_names.txt"
-CHUNK = 40
 MIDDLE, SMALL = (480, 640), (256, 320)  # pictures of the classes and of the batches
 LONGER_SIDES = (320, 480, 640, 800, 1066, 1333)  # pixels, 4:3
 TOKENS = (8, 16, 32, 64, 128, 256)
@@ -49,8 +48,7 @@ class Prompts:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        lines = NAMES.read_text().splitlines()
-        self.names = [line for line in lines if not line.startswith("#")]
+        self.names = class_names()
         self.coco = [tokenizer(class_prompt(COCO.split(", ")))]
 
     def of_tokens(self, limit: int) -> list[TokenizedPrompt]:

@@ -78,11 +78,9 @@ class Published:
         self._output = output
 
 
-def class_names(arguments: argparse.Namespace) -> list[str]:
-    """1,203 of them; for --quick those of three prompts."""
-    lines = NAMES.read_text().splitlines()
-    names = [line for line in lines if not line.startswith("#")]
-    return names[: 2 * CHUNK + 3] if arguments.quick else names
+def class_names() -> list[str]:
+    """1,203 of them."""
+    return [line for line in NAMES.read_text().splitlines() if not line.startswith("#")]
 
 
 def of_chunks(found: Detections, chunks: Sequence[Chunk]) -> list[Detections]:
@@ -113,7 +111,7 @@ def compare(arguments: argparse.Namespace) -> Row:
     pipeline = PublishedPipeline.of(model, build_postprocessor(cfg), columns=COLUMNS).eval()
     published = Published(pipeline)
     tokenizer = Tokenizer.load(cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE)
-    names = class_names(arguments)
+    names = class_names()[: 2 * CHUNK + 3 if arguments.quick else None]  # three prompts
     images = picture((192, 256) if arguments.quick else SIZE).to(arguments.device)
     prompts = [tokenizer(each) for each in class_prompts(names, tokenizer, chunk_size=CHUNK)]
     chunks = [Chunk(arguments, images, prompt) for prompt in prompts]
