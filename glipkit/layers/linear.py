@@ -3,14 +3,15 @@
 PyTorch gives float32 matrix products on x86 to MKL, which leaves the wide vectors of processors
 other than Intel's unused. oneDNN, in the same PyTorch, uses them: on an AMD EPYC (AVX-512) the
 products of Swin-T and BERT-base, forward and backward, run at twice the speed, with the same
-rounding errors. Where this does not apply (other types and devices, autocast, torch.compile, a
-PyTorch without oneDNN) nothing changes.
+rounding errors. Where this does not apply (other types and devices, autocast, torch.compile,
+forward-mode derivatives, a PyTorch without oneDNN) nothing changes.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
@@ -128,6 +129,8 @@ def _asks_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         and _fit(x, weight, bias)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()  # which chooses for itself
+        and not torch.jit.is_tracing()  # which does not know the operator
+        and getattr(forward_ad, "_current_level", -1) < 0  # whose tangents it would drop
         and torch.backends.mkldnn.enabled
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")

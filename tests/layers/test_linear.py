@@ -136,6 +136,14 @@ def test_gradients_of_gradients() -> None:
     assert_close(found[0], found[1])
 
 
+@pytest.mark.parametrize("grads", [True, False])
+def test_forward_mode_derivatives(grads: bool) -> None:
+    x, tangent, layer = torch.randn(5, 24), torch.randn(5, 24), Linear(24, 7)
+    with torch.set_grad_enabled(grads):
+        _, found = torch.func.jvp(layer, (x,), (tangent,))
+    assert_close(found, tangent @ layer.weight.T)
+
+
 def test_nothing_is_kept_for_frozen_weights() -> None:
     kept: list[Tensor] = []
     x, layer = torch.randn(3, 8), Linear(8, 4)
