@@ -6,6 +6,7 @@ training, timed by phase.
 """
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -22,10 +23,12 @@ from reference.pipeline import PublishedModel, full_length
 from rows import DTYPES, add_options
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
 from glipkit.config.load import load_config
 from glipkit.engine.build import build_optimizer
+from glipkit.engine.freed_memory import hand_back_between_parts
 from glipkit.engine.optimizer import clip_gradients, published_parameters
 from glipkit.engine.tuning import prepare
 from glipkit.grounding.tokenizer import Tokenizer
@@ -38,15 +41,18 @@ from glipkit.structures.prompts import PromptBatch
 from glipkit.structures.targets import GroundingTarget
 
 REFERENCE = "reference"
+REFERENCE_AGAIN = "reference, tower recomputed"  # as its configuration says; in halves of a block
 _TOWER, _BACKBONE = "MODEL.DYHEAD.USE_CHECKPOINT", "MODEL.BACKBONE.USE_CHECKPOINT"
-KEPT = "tower and backbone recomputed, freed memory kept"
-# Side -> the keys that are on in it. Ours is what the configuration file of the model says.
+_TEXT = "MODEL.LANGUAGE_BACKBONE.USE_CHECKPOINT"
+KEPT = "tower recomputed, freed memory kept"
+# Side -> the keys that are on in it. Ours is how to train where memory is short.
 SIDES: dict[str, tuple[str, ...]] = {
-    "ours": (_TOWER,),
+    "ours": (_TOWER, _BACKBONE, _TEXT),
+    "tower recomputed": (_TOWER,),
     "all kept": (),
-    "tower and backbone recomputed": (_TOWER, _BACKBONE),
-    KEPT: (_TOWER, _BACKBONE),
+    KEPT: (_TOWER,),
     REFERENCE: (),
+    REFERENCE_AGAIN: (_TOWER,),
 }
 PHASES = ("forward", "backward", "optimizer")
 NUM_BOXES = 8
@@ -84,12 +90,16 @@ def build(cfg: CfgNode, side: str, device: str) -> tuple[Learner, Optimizer]:
     learner = build_learner(cfg, model).to(device)
     prepare(model, criterion=learner.criterion).train(learner)
     optimizer = build_optimizer(cfg, learner)
-    if side != REFERENCE:
+    if not side.startswith(REFERENCE):
+        if cfg.MODEL.BACKBONE.USE_CHECKPOINT and device == "cpu":
+            hand_back_between_parts(learner)
         return learner, optimizer
     # PyTorch's AdamW as it comes, every parameter at the rate and decay that ours has.
     named = {name: parameter for name, parameter in published_parameters(learner)}
     rates = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     learner.model = PublishedModel(model)
+    if side == REFERENCE_AGAIN:
+        recompute(learner.model.rpn.head.dyhead_tower)
     learner.train()
     theirs = dict(learner.model.named_parameters())
     groups = [
@@ -99,13 +109,19 @@ def build(cfg: CfgNode, side: str, device: str) -> tuple[Learner, Optimizer]:
     return learner, AdamW(groups)
 
 
+def recompute(parts: nn.ModuleList) -> None:
+    """Let each part keep its inputs alone, and run again in the backward pass."""
+    for part in parts:
+        part.forward = functools.partial(checkpoint, part.forward, use_reentrant=False)
+
+
 def subject(cfg: CfgNode, arguments: argparse.Namespace) -> Work:
     """A picture of 480 x 640 and COCO's names, and where eight of them are."""
     size = (192, 256) if arguments.quick else (480, 640)
     tokenizer = Tokenizer.load(cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE)
     prompts = words("two" if arguments.quick else "coco", tokenizer)
     targets = [truth(size, len(prompts.phrase_tokens[0])).to(arguments.device)]
-    if arguments.side == REFERENCE:
+    if arguments.side.startswith(REFERENCE):
         prompts = full_length(prompts)
     return Work(picture(size).to(arguments.device), prompts.to(arguments.device), targets)
 
@@ -202,11 +218,11 @@ def work(arguments: argparse.Namespace) -> dict:
         os.environ[SWITCH] = "1"
         keep_freed_memory()
     on = SIDES[arguments.side]
-    switches = [word for key in (_TOWER, _BACKBONE) for word in (key, str(key in on))]
+    switches = [word for key in (_TOWER, _BACKBONE, _TEXT) for word in (key, str(key in on))]
     files = [CONFIG, SMALL] if arguments.quick else [CONFIG]
     cfg = load_config(files, switches, training=True)
     # torchvision's deformable convolution has no bfloat16 on a CPU.
-    plain = arguments.side == REFERENCE and arguments.device == "cpu"
+    plain = arguments.side.startswith(REFERENCE) and arguments.device == "cpu"
     learner, optimizer = build(cfg, arguments.side, arguments.device)
     steps = Steps(
         learner,

@@ -23,6 +23,7 @@ from glipkit.engine.build import (
     build_tuning_plan,
 )
 from glipkit.engine.checkpoint import save_weights, weights_hash
+from glipkit.engine.freed_memory import hand_back_between_parts
 from glipkit.engine.loop_state import LoopState
 from glipkit.engine.parallel import copy_whole, is_sharded, wrap
 from glipkit.engine.pretrained import StartReport, start_weights
@@ -154,6 +155,8 @@ class _Run:
         model, start = start_model(cfg, weight, partial=partial)
         self.base_hash = broadcast_object(weights_hash(model))  # `wrap` spreads its weights too
         self.learner = build_learner(cfg, model).to(device)
+        if device.type == "cpu" and cfg.MODEL.BACKBONE.USE_CHECKPOINT:  # memory is short
+            hand_back_between_parts(self.learner)
         self.plan: TuningPlan = build_tuning_plan(cfg, model, self.learner.criterion)
         logger.info("what is trained:\n%s", self.plan.report())
         self.base = str(start.path or "")

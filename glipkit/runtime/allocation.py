@@ -1,4 +1,4 @@
-"""Keep freed memory for what comes next: a step then takes little anew from the system.
+"""What becomes of freed memory: kept for what comes next, or handed back at once.
 
 glibc gives large tensors back to the system as they are freed and asks for the next ones; each page
 of them is then found missing and cleared again. In training steps of GLIP-T on one picture, always
@@ -42,3 +42,15 @@ def keep_freed_memory() -> bool:
     if kept:
         logger.info("freed memory is kept for what comes next (%s)", SWITCH)
     return kept
+
+
+def hand_back() -> bool:
+    """Give the system back all that was freed and lies idle, where the C library is glibc.
+
+    Returns:
+        Whether the C library was asked: not where GLIPKIT_KEEP_MEMORY=1 says to keep it.
+    """
+    if os.environ.get(SWITCH) == "1" or platform.libc_ver()[0] != "glibc":
+        return False
+    ctypes.CDLL(None).malloc_trim(0)
+    return True
