@@ -36,14 +36,16 @@ ROUNDS, REPEATS = 2, 2  # processes of each side, measured steps of each
 Gradients = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
 
 
-def in_process(side: str, arguments: argparse.Namespace, gradients: Path | None) -> dict:
+def in_process(
+    side: str, arguments: argparse.Namespace, gradients: Path | None, repeats: int = REPEATS
+) -> dict:
     """What `train_step.work` gives, from another process.
 
     Raises:
         RuntimeError: that process failed.
     """
     command = [sys.executable, train_step.__file__, side]
-    command += ["--repeats", "1" if arguments.quick else str(REPEATS)]
+    command += ["--repeats", "1" if arguments.quick else str(repeats)]
     command += ["--gradients", str(gradients)] if gradients else []
     for name in ("threads", "device", "dtype"):
         command += [f"--{name}", str(getattr(arguments, name))]
@@ -89,7 +91,7 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, list[dict]], tuple
         difference = apart(*both)
     for side in answers:
         if not answers[side]:
-            answers[side].append(in_process(side, arguments, None))
+            answers[side].append(in_process(side, arguments, None, repeats=1))
     return answers, difference
 
 
