@@ -105,8 +105,16 @@ def kill_in_the_middle(command: list[str], folder: Path, environment: dict[str, 
         time.sleep(0.02)
     time.sleep(random.uniform(0.0, 2.0))
     assert process.poll() is None, "the run came to its end before it was killed"
-    os.killpg(process.pid, signal.SIGKILL)
+    # torchrun puts its workers into sessions of their own: they outlive it, and hold the folder.
+    for pid in [process.pid, *descendants(process.pid)]:
+        os.kill(pid, signal.SIGKILL)
     process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """Children of a process, and theirs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [each for child in map(int, children) for each in (child, *descendants(child))]
 
 
 @pytest.mark.slow
