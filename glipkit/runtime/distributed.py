@@ -3,6 +3,7 @@
 Every function also works when there is no process group; then this is rank 0 of 1.
 """
 
+import gc
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -73,6 +74,9 @@ def shutdown() -> None:
     """Leave the process group, if there is one."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
+        # A wrapped model that lives on in a cycle keeps gloo's threads; one that lets go of a
+        # tensor while Python ends aborts the process, after all the work is done.
+        gc.collect()
 
 
 def rank() -> int:
