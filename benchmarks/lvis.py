@@ -4,7 +4,7 @@
 and remembers the words (as in an evaluation, where they are the same for every picture; the first
 picture is in the file too); the published pipeline encodes picture and words for every prompt. It
 takes minutes a picture, so its prompts are timed one by one, in portions between our turns, and
-those that do not fit into ten minutes are left out. Each costs the same, so that its time is the
+those that do not fit into five minutes are left out. Each costs the same, so that its time is the
 median of a prompt times their number. The answers to all prompts that were run are compared.
 """
 

@@ -80,17 +80,19 @@ def apart(ours: Gradients, reference: Gradients) -> tuple[float, float, str]:
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, list[dict]], tuple]:
     """All processes of all sides, and how far our gradients are from the reference's."""
     answers: dict[str, list[dict]] = {side: [] for side in SIDES}
+    timed = "train_step" in arguments.names
+    repeats = REPEATS if timed else 1  # memory is the same in every step
     with tempfile.TemporaryDirectory() as folder:
         files = {side: Path(folder) / f"{side}.pt" for side in (REFERENCE, "ours")}
         for turn in range(1 if arguments.quick else ROUNDS):
             for side, file in files.items():
                 kept = file if turn == 0 else None
-                answers[side].append(in_process(side, arguments, kept))
+                answers[side].append(in_process(side, arguments, kept, repeats))
         # Written by our own processes a moment ago.
         both = [torch.load(files[side], mmap=True) for side in ("ours", REFERENCE)]
         difference = apart(*both)
     for side in answers:
-        if not answers[side]:
+        if timed and not answers[side]:
             answers[side].append(in_process(side, arguments, None, repeats=1))
     return answers, difference
 
@@ -103,7 +105,8 @@ def middle(answers: list[dict]) -> dict[str, float]:
 
 def summary(answers: list[dict]) -> dict[str, float]:
     """One side in figures."""
-    peak = max(answer["peak"] for answer in answers)
+    # The first process also kept gradients to be compared, which is no part of training.
+    peak = max(answer["peak"] for answer in answers[1:] or answers)
     return middle(answers) | {
         "images_per_second": 1 / middle(answers)["step"],
         "step_without_chance": statistics.median(answer["without_chance"] for answer in answers),
@@ -125,7 +128,7 @@ def table(sides: Mapping[str, Mapping[str, float]]) -> str:
 def rows(arguments: argparse.Namespace) -> list[dict]:
     """The rows of `arguments.names`, measured together."""
     answers, (by_loss, by_gradient, where) = measure(arguments)
-    sides = {side: summary(found) for side, found in answers.items()}
+    sides = {side: summary(found) for side, found in answers.items() if found}
     print(table(sides))
     one, other = sides["ours"], sides[REFERENCE]
     first = answers["ours"][0]
@@ -144,11 +147,11 @@ def rows(arguments: argparse.Namespace) -> list[dict]:
         "repeats": sum(len(answer["runs"]) for answer in answers["ours"]),
     }
     extra = {"sides": sides, "state_gib": first["state"], "parameters": first["parameters"]}
-    fair = sides[REFERENCE_AGAIN]
-    extra["ratios_to_reference_recomputing_its_tower"] = {
-        "step": fair["step"] / one["step"],
-        "peak": fair["peak_gib"] / one["peak_gib"],
-    }
+    if fair := sides.get(REFERENCE_AGAIN):
+        extra["ratios_to_reference_recomputing_its_tower"] = {
+            "step": fair["step"] / one["step"],
+            "peak": fair["peak_gib"] / one["peak_gib"],
+        }
     extra["ratio_of_memory_above_state"] = other["above_state_gib"] / one["above_state_gib"]
     spread = {
         side: (min(steps), max(steps))
