@@ -18,6 +18,16 @@ from glipkit.ops.library import loaded
 
 LIMITS = {torch.float32: 3e-6, torch.float64: 1e-12}
 NO_LIMIT = float("inf")
+# Image tokens, text tokens, heads, channels.
+SHAPES = [
+    (45, 9, 3, 12),
+    (1, 1, 1, 1),
+    (300, 16, 8, 64),  # several tiles, full panels
+    (261, 13, 5, 37),  # nothing is a multiple of anything
+    (115, 70, 9, 8),  # several groups of heads, the last one smaller
+    (30, 600, 2, 260),  # a group of more columns, channels of more than one depth
+    (2000, 8, 8, 32),  # several slices
+]
 needs_library = pytest.mark.skipif(not loaded(), reason="needs the compiled operators")
 
 
@@ -57,18 +67,7 @@ def results(function, tensors: tuple[Tensor, ...], *options, **named) -> list[Te
 
 
 @pytest.mark.parametrize("dtype", list(LIMITS))
-@pytest.mark.parametrize(
-    ("V", "T", "H", "C"),
-    [
-        (45, 9, 3, 12),
-        (1, 1, 1, 1),
-        (300, 16, 8, 64),  # several tiles, full panels
-        (261, 13, 5, 37),  # nothing is a multiple of anything
-        (115, 70, 9, 8),  # several groups of heads, the last one smaller
-        (30, 600, 2, 260),  # a group of more columns, channels of more than one depth
-        (2000, 8, 8, 32),  # several slices
-    ],
-)
+@pytest.mark.parametrize(("V", "T", "H", "C"), SHAPES)
 def test_is_the_whole_map(V: int, T: int, H: int, C: int, dtype: torch.dtype, form: str) -> None:
     tensors = inputs(V=V, T=T, H=H, C=C, dtype=dtype, visible=(T, (T + 1) // 2))
     got = results(bidirectional_attention, tensors, H, limit=50000.0)
@@ -321,13 +320,13 @@ print(*[hashlib.sha256(answer.contiguous().numpy()).hexdigest() for answer in an
 @needs_library
 def test_every_instruction_set(capability: str) -> None:
     code = """
-import sys, torch
+import sys
 sys.path[:0] = ["tests"]
-from ops.test_bidirectional_attention import *
-for dtype in LIMITS:
-    test_is_the_whole_map(261, 13, 5, 37, dtype, "compiled")
-    test_is_the_whole_map(300, 16, 8, 64, dtype, "compiled")
-test_dropout_is_the_whole_map((0.1, 0.6), "compiled")
+from ops import test_bidirectional_attention as tests
+for dtype in tests.LIMITS:
+    tests.test_is_the_whole_map(261, 13, 5, 37, dtype, "compiled")
+    tests.test_is_the_whole_map(300, 16, 8, 64, dtype, "compiled")
+tests.test_dropout_is_the_whole_map((0.1, 0.6), "compiled")
 """
     environment = os.environ | {"ATEN_CPU_CAPABILITY": capability}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from reference.compare import assert_relative
+from test_bidirectional_attention import SHAPES
+from test_bidirectional_attention import inputs as inputs_of
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -32,14 +35,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
-def inputs(
-    B: int = 2, V: int = 45, T: int = 9, H: int = 3, C: int = 12, visible: tuple[int, ...] = (9, 5)
-) -> tuple[Tensor, ...]:
-    """Image, keys, key_bias, values, text_mask."""
-    image, keys = torch.randn(B, V, C), torch.randn(B, H * T, C) * (2 / C**0.5)
-    bias, values = torch.randn(B, H * T), torch.randn(B, H * T, C)
-    mask = torch.arange(T) < torch.tensor([visible[b % len(visible)] for b in range(B)])[:, None]
-    return *(t.bfloat16() for t in (image, keys, bias, values)), mask
+inputs = partial(inputs_of, dtype=torch.bfloat16)
 
 
 def whole_map(tensors: tuple[Tensor, ...], num_heads: int, residual: bool) -> tuple[Tensor, ...]:
@@ -55,19 +51,7 @@ def distance(actual: Tensor, expected: Tensor) -> float:
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(
-    ("V", "T", "H", "C"),
-    [
-        (45, 9, 3, 12),
-        (1, 1, 1, 1),
-        (300, 16, 8, 64),  # several tiles, full panels
-        (261, 13, 5, 37),  # nothing is a multiple of anything
-        (115, 70, 9, 8),  # several groups of heads, the last one smaller
-        (30, 600, 2, 260),  # a group of more columns, channels of more than one depth
-        (2000, 8, 8, 32),  # several slices
-        (700, 64, 8, 256),
-        (500, 200, 8, 256),
-        (500, 256, 8, 256),
-    ],
+    ("V", "T", "H", "C"), [*SHAPES, (700, 64, 8, 256), (500, 200, 8, 256), (500, 256, 8, 256)]
 )
 @compiled
 def test_is_the_whole_map(V: int, T: int, H: int, C: int, residual: bool) -> None:
@@ -200,8 +184,8 @@ def test_threads_do_not_change_a_bit() -> None:
     code = """
 import hashlib, sys, torch
 torch.set_num_threads(int(sys.argv[1]))
-sys.path[:0] = ["tests"]
-from ops.test_bidirectional_attention_bfloat16 import inputs
+sys.path[:0] = ["tests", "tests/ops"]
+from test_bidirectional_attention_bfloat16 import inputs
 from glipkit.ops.cross_attention import bidirectional_attention
 torch.manual_seed(0)
 answers = bidirectional_attention(*inputs(V=3000, T=25, H=4, C=41), 4)
