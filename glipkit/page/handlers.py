@@ -1,0 +1,205 @@
+"""What happens when something on the page is touched."""
+
+import functools
+import html
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from glipkit.inference.alignment import NO_PHRASE
+from glipkit.page import markup
+from glipkit.page.examples import Example
+from glipkit.page.heat import heat_picture
+from glipkit.page.questions import Answer, Questions
+from glipkit.page.uploads import check_upload, read_upload, uploaded_file
+from glipkit.visualize import PALETTE
+
+SLIDERS = len(PALETTE)  # phrases with a threshold of their own: as many as there are colours
+HEAT = "Choose a word, and the picture lights up where the model sees it."
+
+NUM_VIEWS = 4  # figure, status, tally, JSON: what a threshold changes
+NUM_LOOKS = 6  # what the first look at the heat maps changes
+
+
+class Handlers:
+    """Values of the page's parts in, new values out; in the order in which layout.py lists them.
+
+    Args:
+        gr: gradio.
+        questions: what asks the model.
+        threshold: at which the sliders start.
+        examples: drawings that are offered.
+        folder: of uploads.
+    """
+
+    def __init__(
+        self,
+        gr: ModuleType,
+        questions: Questions,
+        *,
+        threshold: float,
+        examples: Sequence[Example],
+        folder: Path,
+    ) -> None:
+        self.gr = gr
+        self.questions = questions
+        self.threshold = threshold
+        self.examples = examples
+        self.folder = folder
+
+    def on_upload(self, payload: object) -> Any:
+        """Refuse at once what cannot be a picture, and empty the field again."""
+        if payload is None:
+            return None
+        try:
+            check_upload(uploaded_file(payload, self.folder), self.questions.limits)
+        except ValueError as error:
+            self.gr.Warning(html.escape(str(error)), title="Not a picture for this page")
+            return None
+        return self.gr.skip()
+
+    def on_example(self, number: object) -> tuple[Any, str]:
+        """A drawing and its words, for the fields.
+
+        Raises:
+            ValueError: there is no such drawing.
+        """
+        if not isinstance(number, int) or not 0 <= number < len(self.examples):
+            raise ValueError("There is no such drawing; reload the page.")
+        return self.examples[number]
+
+    def on_find(self, payload: object, text: object) -> list[Any]:
+        """Ask the model, and show everything anew.
+
+        Returns:
+            The answer, its views, how the words were read, the panel of sliders, the slider for
+            all, the others, what is said of phrases without a slider; then the heat map, its words,
+            their colours and the button that asks for it.
+
+        Raises:
+            ValueError: there is no picture or no words, or a limit is passed.
+        """
+        gr = self.gr
+        picture = read_upload(uploaded_file(payload, self.folder), self.questions.limits)
+        answer = self.questions.ask(picture, text)
+        phrases = answer.found.phrases
+        sliders = [
+            gr.update(visible=True, label=phrases[index], value=self.threshold)
+            if index < len(phrases)
+            else gr.update(visible=False, value=self.threshold)
+            for index in range(SLIDERS)
+        ]
+        beyond = len(phrases) - SLIDERS
+        rest = f"The other {beyond} follow “All phrases”." if beyond > 0 else ""
+        return [
+            *(answer, *self._views(answer, [self.threshold] * len(phrases))),
+            *(markup.read_as(answer.found.asked, phrases), gr.update(visible=True)),
+            *(self.threshold, *sliders, rest),
+            *(markup.placeholder(HEAT), gr.update(visible=False, choices=[], value=None)),
+            *("", gr.update(visible=True)),
+        ]
+
+    def on_slider(self, answer: Answer | None, everything: float, *own: float) -> list[Any]:
+        """The views with each phrase at its own threshold."""
+        if answer is None:
+            return [self.gr.skip()] * NUM_VIEWS
+        return self._views(answer, each_threshold(answer, everything, own))
+
+    def on_all(self, answer: Answer | None, everything: float) -> list[Any]:
+        """The views with one threshold for all, and the other sliders moved there."""
+        if answer is None:
+            return [self.gr.skip()] * (NUM_VIEWS + SLIDERS)
+        views = self._views(answer, [everything] * len(answer.found.phrases))
+        return [*views, *[everything] * SLIDERS]
+
+    def on_look(self, answer: Answer | None, everything: float, *own: float) -> list[Any]:
+        """Compute the heat maps, unless that has been done, and show that of the first word.
+
+        Returns:
+            The answer, the heat map, the words, their colours, the button that asked, the status.
+        """
+        gr = self.gr
+        if answer is None or answer.alignment is not None:
+            return [gr.skip()] * NUM_LOOKS
+        answer = self.questions.look(answer)
+        alignment = answer.alignment
+        first = next((i for i, phrase in enumerate(alignment.phrase_ids) if phrase != NO_PHRASE), 0)
+        choices = [(readable(token), index) for index, token in enumerate(alignment.tokens)]
+        return [
+            *(answer, self.on_token(answer, first)),
+            gr.update(choices=choices, value=first, visible=True),
+            markup.token_colors(alignment.phrase_ids, element_id="gk-tokens"),
+            gr.update(visible=False),
+            self._status(answer, len(answer.above(each_threshold(answer, everything, own)))),
+        ]
+
+    def on_token(self, answer: Answer | None, token: int | None) -> Any:
+        """The picture, lit up where a token is seen."""
+        if answer is None or answer.alignment is None or token is None:
+            return self.gr.skip()
+        scores = answer.alignment.maps[token]
+        name, peak = readable(answer.alignment.tokens[token]), float(scores.max())
+        alt = f"The picture, bright where “{name}” is seen; the highest score is {peak:.2f}."
+        lit = markup.figure(heat_picture(answer.shown, scores), alt, file_name="glipkit-heat.jpg")
+        return lit + markup.heat_legend(name, peak)
+
+    def spoken(self, handler: Callable) -> Callable:
+        """The handler, whose complaints reach the visitor as a message instead of a traceback."""
+
+        @functools.wraps(handler)
+        def speaking(*args: Any) -> Any:
+            try:
+                return handler(*args)
+            except (MemoryError, torch.OutOfMemoryError):
+                message = "This picture does not fit the device's memory; take a smaller one."
+            except (ValueError, TypeError, FileNotFoundError) as error:
+                message = str(error)
+            raise self.gr.Error(html.escape(message), title="Not yet", print_exception=False)
+
+        return speaking
+
+    def _views(self, answer: Answer, thresholds: Sequence[float]) -> list[str]:
+        """Figure, status, tally and JSON of an answer at some thresholds."""
+        found = answer.above(thresholds)
+        phrases = answer.found.phrases
+        counts = [int((found.phrase_ids == index).sum()) for index in range(len(phrases))]
+        return [
+            markup.figure(answer.drawn(found), markup.spoken(found), file_name="glipkit.jpg"),
+            self._status(answer, len(found)),
+            markup.tally(phrases, counts, [answer.best(index) for index in range(len(phrases))]),
+            compact_json(found.to_json()),
+        ]
+
+    def _status(self, answer: Answer, count: int) -> str:
+        detector = self.questions.detector
+        return markup.status(
+            count=count,
+            model=detector.name,
+            device=str(detector.device),
+            seconds=answer.seconds,
+            forwards=answer.forwards,
+        )
+
+
+def each_threshold(answer: Answer, everything: float, own: Sequence[float]) -> list[float]:
+    """What the sliders say for each of the P phrases; those without one follow the common one."""
+    count = len(answer.found.phrases)
+    return [*own[:count], *[everything] * (count - len(own))]
+
+
+def readable(token: str) -> str:
+    """A piece of a word, as the vocabulary writes it, for people: "##son" is "…son"."""
+    return f"…{token[2:]}" if token.startswith("##") else token
+
+
+def compact_json(content: dict[str, Any]) -> str:
+    """Indented, but the four numbers of a box on one line."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return re.sub(
+        r"\[\n\s*([-\d.e+,\s]+?)\n\s*\]", lambda row: f"[{' '.join(row[1].split())}]", text
+    )

@@ -1,0 +1,123 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from glipkit.page.gate import Gate
+from glipkit.page.limits import Limits
+
+LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+async def behind(scope, receive, send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"inside"})
+
+
+def request(
+    folder: Path,
+    path: str,
+    method: str = "GET",
+    *,
+    host: str = "127.0.0.1:7860",
+    length: int | None = None,
+    hosts: frozenset[str] | None = LOCAL,
+) -> tuple[int, str, dict[bytes, bytes]]:
+    """Status, text and headers of an answer."""
+    headers = [(b"host", host.encode())]
+    if length is not None:
+        headers.append((b"content-length", str(length).encode()))
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    sent = []
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    async def receive() -> None:
+        raise AssertionError("what is refused must not be read")
+
+    gate = Gate(behind, folder=folder, limits=Limits(upload_bytes=1_000_000), hosts=hosts)
+    asyncio.run(gate(scope, receive, send))
+    return sent[0]["status"], sent[1]["body"].decode(), dict(sent[0]["headers"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/theme.css", "/assets/index.js", "/gradio_api/heartbeat/abc"]
+)
+def test_what_the_page_needs_is_open(tmp_path: Path, path: str) -> None:
+    assert request(tmp_path, path)[:2] == (200, "inside")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/gradio_api/proxy=https://example.com"),
+        ("GET", "/gradio_api/openapi.json"),
+        ("GET", "/monitoring"),
+        ("GET", "/gradio_api/upload"),
+        ("POST", "/gradio_api/run/predict"),
+        ("POST", "/gradio_api/call/on_find"),
+        ("POST", "/gradio_api/component_server"),
+        ("POST", "/"),
+        ("PUT", "/gradio_api/upload"),
+        ("DELETE", "/"),
+    ],
+)
+def test_everything_else_is_closed(tmp_path: Path, method: str, path: str) -> None:
+    assert request(tmp_path, path, method, length=0)[0] == 404
+
+
+def test_files_are_served_from_the_folder_of_uploads_alone(tmp_path: Path) -> None:
+    inside = tmp_path / "uploads" / "a.png"
+    inside.parent.mkdir()
+    inside.write_bytes(b"")
+    (tmp_path / "secret").write_bytes(b"")
+    (inside.parent / "link").symlink_to(tmp_path / "secret")
+    uploads = inside.parent
+    assert request(uploads, f"/gradio_api/file={inside}")[0] == 200
+    for path in (
+        *("/etc/passwd", "etc/passwd", tmp_path / "secret", uploads / "link"),
+        *(f"{uploads}/../secret", "https://example.com/a.png", ""),
+    ):
+        assert request(uploads, f"/gradio_api/file={path}")[0] == 404, path
+
+
+def test_uploads_are_limited_before_they_are_read(tmp_path: Path) -> None:
+    upload = "/gradio_api/upload"
+    assert request(tmp_path, upload, "POST", length=1_000_000)[0] == 200
+    status, text, headers = request(tmp_path, upload, "POST", length=10**9)
+    assert status == 413
+    assert text == "This file is larger than the 1 MB that this page takes."
+    assert headers[b"connection"] == b"close"
+    assert request(tmp_path, upload, "POST")[0] == 411
+
+
+def test_questions_are_limited_too(tmp_path: Path) -> None:
+    assert request(tmp_path, "/gradio_api/queue/join", "POST", length=5_000)[0] == 200
+    assert request(tmp_path, "/gradio_api/queue/join", "POST", length=10**6)[0] == 413
+
+
+def test_a_page_of_this_machine_answers_to_its_names_alone(tmp_path: Path) -> None:
+    for host in ("127.0.0.1:7860", "localhost", "LOCALHOST:80", "[::1]:7860"):
+        assert request(tmp_path, "/", host=host)[0] == 200
+    for host in ("evil.example", "evil.example:7860", "", "127.0.0.1.evil.example"):
+        assert request(tmp_path, "/", host=host)[0] == 403
+    assert request(tmp_path, "/", host="machine.lab:7860", hosts=None)[0] == 200
+
+
+def test_the_browser_is_told_to_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+    for path in ("/", "/nowhere"):
+        headers = request(tmp_path, path)[2]
+        assert b"default-src 'self'" in headers[b"content-security-policy"]
+        assert headers[b"x-content-type-options"] == b"nosniff"
+
+
+def test_web_sockets_are_closed(tmp_path: Path) -> None:
+    sent = []
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    gate = Gate(behind, folder=tmp_path, limits=Limits(), hosts=None)
+    asyncio.run(gate({"type": "websocket", "path": "/", "headers": []}, None, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -1,0 +1,168 @@
+import json
+from pathlib import Path
+
+import pytest
+from fake_detector import FakeDetector
+from PIL import Image
+
+from glipkit.page.door import gradio
+from glipkit.page.examples import Example
+from glipkit.page.handlers import NUM_LOOKS, NUM_VIEWS, SLIDERS, Handlers, compact_json, readable
+from glipkit.page.layout import build_page
+from glipkit.page.limits import Limits
+from glipkit.page.questions import Questions
+
+gr = pytest.importorskip("gradio", reason="needs gradio, the extra glipkit[demo]")
+
+WORDS = "a red circle . a blue star"
+BEFORE_SLIDERS = 1 + NUM_VIEWS + 3  # the answer, its views, read as, the panel, the slider for all
+
+
+@pytest.fixture
+def handlers(tmp_path: Path) -> Handlers:
+    example = Example(Image.new("RGB", (30, 20)), "a star")
+    return Handlers(
+        gr,
+        Questions(FakeDetector(), limits=Limits(upload_bytes=50_000, pixels=20_000)),
+        threshold=0.5,
+        examples=[example],
+        folder=tmp_path,
+    )
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> dict[str, str]:
+    Image.new("RGB", (100, 80), (200, 100, 50)).save(tmp_path / "a.png")
+    return {"path": str(tmp_path / "a.png")}
+
+
+def test_an_answer_fills_the_page(handlers: Handlers, upload: dict[str, str]) -> None:
+    values = handlers.on_find(upload, WORDS)
+    answer, figure, status, tally, boxes, read_as, panel, everything = values[:BEFORE_SLIDERS]
+    assert answer.found.phrases == ("a red circle", "a blue star")
+    assert "4 boxes" in figure
+    assert 'data-boxes="4" data-forwards="1"' in status
+    assert "a blue star" in tally
+    assert "Read as" in read_as
+    assert panel["visible"]
+    assert everything == 0.5
+    assert len(json.loads(boxes)) > 0
+    sliders = values[BEFORE_SLIDERS : BEFORE_SLIDERS + SLIDERS]
+    assert [slider["visible"] for slider in sliders] == [True, True] + [False] * (SLIDERS - 2)
+    assert [slider["label"] for slider in sliders[:2]] == ["a red circle", "a blue star"]
+
+
+def test_sliders_act_without_a_forward(handlers: Handlers, upload: dict[str, str]) -> None:
+    answer = handlers.on_find(upload, WORDS)[0]
+    _, status, tally, boxes = handlers.on_slider(answer, 0.5, 0.2, 0.95, *[0.5] * (SLIDERS - 2))
+    assert 'data-boxes="3" data-forwards="1"' in status
+    assert "<b>3</b>" in tally
+    assert "<b>0</b>" in tally
+    views = handlers.on_all(answer, 0.95)
+    assert 'data-boxes="0" data-forwards="1"' in views[1]
+    assert views[NUM_VIEWS:] == [0.95] * SLIDERS
+    assert handlers.questions.detector.calls == 1
+    assert len(boxes) > len(views[3])
+
+
+def test_phrases_without_a_slider_follow_the_common_one(
+    handlers: Handlers, upload: dict[str, str]
+) -> None:
+    values = handlers.on_find(upload, " . ".join(f"thing {i}" for i in range(SLIDERS + 2)))
+    assert "The other 2 follow" in values[BEFORE_SLIDERS + SLIDERS]
+    status = handlers.on_slider(values[0], 0.2, *[1.0] * SLIDERS)[1]
+    assert 'data-boxes="6"' in status  # three of each of the two
+
+
+def test_heat_maps_are_made_when_asked(handlers: Handlers, upload: dict[str, str]) -> None:
+    answer = handlers.on_find(upload, WORDS)[0]
+    levels = (0.5, *[0.5] * SLIDERS)
+    answer, heat, tokens, _, button, status = handlers.on_look(answer, *levels)
+    assert handlers.questions.detector.looks == 1
+    assert tokens["choices"][:3] == [("a", 0), ("red", 1), ("circle", 2)]
+    assert tokens["value"] == 0
+    assert not button["visible"]
+    assert 'data-forwards="2"' in status
+    assert "bright where “a” is seen; the highest score is 1.00" in heat
+    assert "“circle”" in handlers.on_token(answer, 2)
+    assert handlers.on_look(answer, *levels) == [gr.skip()] * NUM_LOOKS
+    assert handlers.questions.detector.looks == 1
+
+
+def test_nothing_happens_before_the_first_answer(handlers: Handlers) -> None:
+    assert handlers.on_slider(None, 0.5) == [gr.skip()] * NUM_VIEWS
+    assert handlers.on_all(None, 0.5) == [gr.skip()] * (NUM_VIEWS + SLIDERS)
+    assert handlers.on_look(None, 0.5) == [gr.skip()] * NUM_LOOKS
+    assert handlers.on_token(None, 0) == gr.skip()
+
+
+def test_examples_fill_the_fields(handlers: Handlers) -> None:
+    picture, words = handlers.on_example(0)
+    assert (picture.size, words) == ((30, 20), "a star")
+    for number in (1, -1, None, "0", 0.0):
+        with pytest.raises(ValueError, match="no such drawing"):
+            handlers.on_example(number)
+
+
+def test_a_bad_upload_is_taken_out_again(
+    handlers: Handlers, upload: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
+    assert handlers.on_upload(upload) == gr.skip()
+    Path(upload["path"]).write_text("words")
+    assert handlers.on_upload(upload) is None
+    assert "not a picture" in said[0]
+    assert handlers.on_upload(None) is None
+    assert len(said) == 1
+
+
+def test_complaints_become_messages(handlers: Handlers, upload: dict[str, str]) -> None:
+    ask = handlers.spoken(handlers.on_find)
+    for payload, text, message in (
+        (None, WORDS, "Choose a picture first"),
+        (upload, " ", "Say what to look for"),
+        (upload, "a" * 1001, "1,001 characters"),
+        ({"path": "/etc/passwd"}, WORDS, "Only pictures that were uploaded"),
+    ):
+        with pytest.raises(gr.Error, match=message):
+            ask(payload, text)
+    assert handlers.questions.detector.calls == 0
+
+
+def test_messages_are_not_html(handlers: Handlers) -> None:
+    def fails() -> None:
+        raise ValueError("<b>")
+
+    with pytest.raises(gr.Error, match="&lt;b&gt;"):
+        handlers.spoken(fails)()
+
+
+def test_the_page_is_put_together() -> None:
+    page = build_page(FakeDetector(), examples=[])
+    visible = {fn.api_visibility for fn in page.fns.values()}
+    assert visible == {"private"}
+    assert page.analytics_enabled is False
+
+
+def test_a_threshold_is_a_share() -> None:
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
+        build_page(FakeDetector(), threshold=1.5, examples=[])
+
+
+def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    with pytest.raises(ImportError, match=r"pip install 'glipkit\[demo\]'"):
+        gradio()
+
+
+def test_pieces_of_words_are_readable() -> None:
+    assert readable("##son") == "…son"
+    assert readable("star") == "star"
+
+
+def test_boxes_stay_on_one_line() -> None:
+    content = {"boxes": [{"box": [1.5, 2, -3, 4e-05], "label": "[ 1 ]"}], "none": []}
+    text = compact_json(content)
+    assert '"box": [1.5, 2, -3, 4e-05]' in text
+    assert json.loads(text) == content

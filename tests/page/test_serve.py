@@ -1,0 +1,64 @@
+import socket
+from pathlib import Path
+
+import pytest
+from fake_detector import FakeDetector
+from page_server import PageServer
+
+from glipkit.page import serve
+
+pytest.importorskip("gradio", reason="needs gradio, the extra glipkit[demo]")
+
+
+def test_a_taken_port_is_said_before_a_model_is_loaded() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pytest.raises(OSError, match="choose another port"):
+            serve("no such model", port=listener.getsockname()[1])
+
+
+def test_a_port_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="between 0 and 65535, got 70000"):
+        serve(FakeDetector(), port=70_000)
+
+
+def test_an_address_of_another_machine() -> None:
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1"):
+        serve(FakeDetector(), host="192.0.2.1", port=0)
+
+
+@pytest.mark.slow
+def test_the_server_is_closed_to_all_but_the_page(tmp_path: Path) -> None:
+    server = PageServer(env={"TMPDIR": str(tmp_path)})
+    try:
+        status, text = server.ask("GET", "/")
+        assert status == 200
+        assert "glipkit: nano" in text
+        assert server.ask("GET", "/", headers={"Host": "evil.example"})[0] == 403
+        for path in ("/etc/passwd", str(Path.cwd() / "README.md"), "https://example.com/a.png"):
+            assert server.ask("GET", f"/gradio_api/file={path}")[0] == 404
+        assert server.ask("POST", "/gradio_api/run/on_find", body=b"{}")[0] == 404
+        huge = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(10**9)}
+        status, text = server.ask("POST", "/gradio_api/upload", headers=huge)
+        assert (status, text) == (413, "This file is larger than the 1 MB that this page takes.")
+        assert server.ask("GET", "/")[0] == 200
+        (folder,) = tmp_path.glob("glipkit-page-*")
+        assert folder.stat().st_mode & 0o077 == 0  # nobody else reads uploads
+    finally:
+        status = server.stop()
+    assert status == 0
+    assert "the page is closed" in server.output
+    assert "Traceback" not in server.output
+    assert "ended; uploads: None" in server.output  # the environment is as before
+    assert not list(tmp_path.glob("glipkit-page-*"))
+
+
+@pytest.mark.slow
+def test_listening_to_everybody_is_warned_of() -> None:
+    server = PageServer(host="0.0.0.0")
+    try:
+        assert server.ask("GET", "/", headers={"Host": "machine.lab"})[0] == 200
+    finally:
+        server.stop()
+    assert "there is no password" in server.output
