@@ -4,6 +4,8 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +18,7 @@ MAX_PIXELS = 178_956_970
 
 # What Pillow's decoders raise on damaged files. OSError covers missing, foreign and truncated ones;
 # RuntimeError is what libavif has to say, and NotImplementedError DDS.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, RuntimeError),
     *(struct.error, zlib.error),
 )
@@ -34,7 +36,12 @@ class ImageError(ValueError):
         return f"{self.path}: {self.reason}"
 
 
-def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> Image.Image:
+def read_image(
+    path: Path,
+    expected_size: tuple[int, int] | None = None,
+    *,
+    max_pixels: int | None = None,
+) -> Image.Image:
     """Read a picture as 8-bit RGB.
 
     Grayscale, palette and CMYK pictures are converted; transparency is dropped, as the published
@@ -47,57 +54,95 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> Imag
     Args:
         path: the file.
         expected_size: (height, width) that the annotations claim; None when nothing is claimed.
+        max_pixels: a larger picture is refused by its header, before anything is decoded; None
+            stands for MAX_PIXELS.
 
     Raises:
-        ImageError: the file is missing, damaged, no picture, larger than MAX_PIXELS, of a kind
-            without a fixed range (floating point), or has another size than the annotations claim.
+        ImageError: the file is missing, damaged, no picture, larger than allowed, without a pixel,
+            of a kind without a fixed range (floating point), or has another size than the
+            annotations claim.
     """
-    return _read(path, path, expected_size)
+    return _read(path, path, expected_size, max_pixels)
 
 
 def read_image_bytes(
-    data: bytes, name: Path, expected_size: tuple[int, int] | None = None
+    data: bytes | BinaryIO,
+    name: Path,
+    expected_size: tuple[int, int] | None = None,
+    *,
+    max_pixels: int | None = None,
 ) -> Image.Image:
     """Read a picture that is not a file of its own; otherwise as `read_image`.
 
     Args:
-        data: what the picture's file would hold.
+        data: what the picture's file would hold, or an open file.
         name: what errors call it.
         expected_size: (height, width) that the annotations claim; None when nothing is claimed.
+        max_pixels: as for `read_image`.
 
     Raises:
         ImageError: it is damaged, no picture, ... (see `read_image`).
     """
-    return _read(io.BytesIO(data), name, expected_size)
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    return _read(file, name, expected_size, max_pixels)
 
 
-def _read(file: Path | BinaryIO, path: Path, expected_size: tuple[int, int] | None) -> Image.Image:
+def as_rgb(image: Image.Image, name: Path, *, max_pixels: int | None = None) -> Image.Image:
+    """A picture that somebody else opened as 8-bit RGB; otherwise as `read_image`.
+
+    Args:
+        image: of any mode, decoded or not; stays as it is.
+        name: what errors call it.
+        max_pixels: as for `read_image`.
+
+    Raises:
+        ImageError: it is damaged, too large, ... (see `read_image`).
+    """
+    with _named(name, max_pixels):
+        _check_size(image, name, max_pixels)
+        image.load()
+        return _to_rgb(_oriented(image, None, name), name)
+
+
+def _read(
+    file: Path | BinaryIO, path: Path, expected_size: tuple[int, int] | None, max_pixels: int | None
+) -> Image.Image:
+    with _named(path, max_pixels), Image.open(file) as image:
+        _check_size(image, path, max_pixels)
+        image.load()
+        image = _oriented(image, expected_size, path)
+        return _to_rgb(image, path)
+
+
+@contextmanager
+def _named(path: Path, max_pixels: int | None) -> Iterator[None]:
+    """Whatever Pillow raises becomes an error that names the picture."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
             warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-            with Image.open(file) as image:
-                _check_size(image, path)
-                image.load()
-                image = _oriented(image, expected_size, path)
-                return _to_rgb(image, path)
+            yield
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except Image.DecompressionBombError:
-        raise ImageError(path, f"more than the {MAX_PIXELS:,} pixels that are allowed") from None
+        allowed = MAX_PIXELS if max_pixels is None else max_pixels
+        raise ImageError(path, f"more than the {allowed:,} pixels that are allowed") from None
     except UnidentifiedImageError:
         raise ImageError(path, "cannot be read as a picture: of no known format") from None
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise ImageError(path, f"cannot be read as a picture: {error}") from error
 
 
-def _check_size(image: Image.Image, path: Path) -> None:
+def _check_size(image: Image.Image, path: Path, max_pixels: int | None) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    allowed = MAX_PIXELS if max_pixels is None else max_pixels
+    if width * height == 0:
+        raise ImageError(path, f"{height}x{width} (height x width): it has no pixels")
+    if width * height > allowed:
         raise ImageError(
-            path, f"{height}x{width} is more than the {MAX_PIXELS:,} pixels that are allowed"
+            path, f"{height}x{width} is more than the {allowed:,} pixels that are allowed"
         )
 
 

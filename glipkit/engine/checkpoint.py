@@ -1,6 +1,5 @@
 """Weights in and out of models: what fits is loaded, what does not is named."""
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from glipkit.engine.naming import (
     summarise,
     to_published,
 )
+from glipkit.engine.shared_text import read_weights, tensor_hash
 from glipkit.engine.tensor_files import (
     CheckpointError,
     read_metadata,
@@ -93,21 +93,25 @@ class LoadReport:
         return "\n".join([f"{self.source} ({self.layout} names)", *lines])
 
 
-def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> LoadReport:
+def load_weights(
+    model: nn.Module, path: str | Path, *, strict: bool = True, root: str | Path = "MODEL"
+) -> LoadReport:
     """Copy a file's weights into a model.
 
     The file may be a published one or ours, float32 or lower: values are converted to what the
-    model holds. A model stays untouched when an error is raised. A learned prompt that only one of
-    the two has does not keep them apart: the model's becomes zero, the file's is left out.
+    model holds; a text encoder that it left out is taken from where it is installed (see
+    `read_weights`). A model stays untouched when an error is raised. A learned prompt that only
+    one of the two has does not keep them apart: the model's becomes zero, the file's is left out.
 
     Args:
         model: a GLIP with real memory, on any device.
         path: see `read_tensors`.
         strict: refuse a file that leaves a place empty or has something left over. Otherwise load
             what fits, and log the report as a warning.
+        root: where users put model files; a text encoder that the file left out, say.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, or no text encoder that it needs.
         CheckpointError: it is not usable, or (strict) it does not fit or has numbers that are not
             finite, with the names.
         ValueError: the model has no memory yet (it is on the meta device).
@@ -119,7 +123,7 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
             "device, or call model.to_empty(device=...) first"
         )
     refuse_tuned(path)
-    tensors = read_tensors(path)
+    tensors = read_weights(path, root=root)
     report = match_weights(own, tensors, source=str(path))
     if strict and not report.fits:
         raise CheckpointError(_misfit(report, own, tensors))
@@ -246,14 +250,12 @@ def weights_hash(weights: nn.Module | Mapping[str, Tensor]) -> str:
         by_name = {n: t for n, t in tensors.items() if not (is_derived(n) or is_known_extra(n))}
     else:
         by_name = {theirs: tensors[ours] for ours, theirs in published_names(tensors).items()}
-    digest = hashlib.sha256()
-    for name in sorted(by_name):
-        tensor = by_name[name].detach().cpu().contiguous()
-        if name.startswith(NEVER_RUN) or (is_prompt_offset(name) and not tensor.any()):
-            continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return tensor_hash({n: t for n, t in by_name.items() if not _is_silent(n, t)})
+
+
+def _is_silent(published: str, tensor: Tensor) -> bool:
+    """Whether no answer depends on a weight."""
+    return published.startswith(NEVER_RUN) or (is_prompt_offset(published) and not tensor.any())
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from glipkit.engine.checkpoint import load_weights
 from glipkit.engine.encoder_files import EncoderWeights, match_encoder
 from glipkit.engine.encoder_names import bert_places, is_bert, is_swin, swin_places
 from glipkit.engine.naming import detect_layout, our_names, summarise
+from glipkit.engine.shared_text import TEXT_FILES, read_weights
 from glipkit.engine.tensor_files import CheckpointError, list_files, read_tensors
 from glipkit.engine.weights import find_weights
 from glipkit.grounding.language_files import BERT_UNCASED, fetch_file, find_file, folders
@@ -20,7 +21,6 @@ from glipkit.modeling.glip import GLIP
 
 logger = logging.getLogger(__name__)
 
-TEXT_FILES = ("model.safetensors", "pytorch_model.bin")  # either is enough, the first is preferred
 # First word of a parameter's name -> what people call the part.
 PARTS = {
     "backbone": "image encoder",
@@ -113,7 +113,7 @@ def start_weights(
             "device, or call model.to_empty(device=...) first"
         )
     path = find_weights(spec, root) if str(spec) else None
-    tensors = read_tensors(path) if path else {}
+    tensors = read_weights(path, root=root) if path else {}
     kind = _kind(tensors, path)
     places: dict[str, str | None] = {}
     if kind == "glip":
@@ -132,7 +132,7 @@ def start_weights(
         given += [text] if text else []
     sources: dict[str, str] = {}  # our name -> file
     if kind == "glip":
-        loaded = load_weights(model, path, strict=strict).loaded
+        loaded = load_weights(model, path, strict=strict, root=root).loaded
         sources = {place: str(path) for name in loaded if (place := places[name])}
     for weights in given:
         weights.copy_into(own)

@@ -66,6 +66,18 @@ def find_weights(
     return path
 
 
+def find_here(spec: str | Path, root: str | Path = "MODEL") -> Path | None:
+    """As `find_weights`, but nobody is asked: the path, the name in `root`, or the hub's cache.
+
+    Returns:
+        None if it is nowhere on this machine.
+
+    Raises:
+        FileNotFoundError: `spec` is a folder.
+    """
+    return _local(str(spec), Path(root)) or _cached(*_hub_address(str(spec), Path(root)))
+
+
 def _local(spec: str, root: Path) -> Path | None:
     if Path(spec).is_dir():
         raise FileNotFoundError(f"{spec} is a folder; name one file. {list_files(Path(spec))}")
@@ -77,10 +89,8 @@ def _from_hub(spec: str, root: Path) -> Path:
     repository, name = _hub_address(spec, root)
     if repository is None:
         raise FileNotFoundError(f"no weights {spec!r}: {_advice(spec, root)}")
-    cached = huggingface_hub.try_to_load_from_cache(repository, name)
-    if isinstance(cached, str):
-        logger.info("weights from the hub's cache: %s", cached)
-        return Path(cached)
+    if cached := _cached(repository, name):
+        return cached
     if constants.HF_HUB_OFFLINE:
         raise FileNotFoundError(
             f"no weights {spec!r}: {_advice(name, root)} The network was not tried, because "
@@ -101,6 +111,15 @@ def _from_hub(spec: str, root: Path) -> Path:
     else:
         logger.warning("the hub has no SHA-256 on record for %s; it was not verified", path)
     return path
+
+
+def _cached(repository: str | None, name: str) -> Path | None:
+    """What was fetched before."""
+    cached = huggingface_hub.try_to_load_from_cache(repository, name) if repository else None
+    if not isinstance(cached, str):
+        return None
+    logger.info("weights from the hub's cache: %s", cached)
+    return Path(cached)
 
 
 def _hub_address(spec: str, root: Path) -> tuple[str | None, str]:

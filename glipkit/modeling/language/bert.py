@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 from transformers.models.bert.modeling_bert import BertIntermediate, BertLayer
 
-from glipkit.grounding.language_files import BERT_UNCASED, folders
+from glipkit.grounding.language_files import BERT_UNCASED, folders, how_to_get
 from glipkit.layers.linear import linear_gelu
 from glipkit.layers.recompute import gradients_where_needed, run
 from glipkit.modeling.language.features import TextFeatures
@@ -47,8 +47,8 @@ def bert_architecture(
             return _read_architecture(folder)
     if model_type not in BERT_UNCASED:
         raise FileNotFoundError(
-            f"no text encoder {model_type!r}: known is {_KNOWN}; for another, put its "
-            f"config.json into {Path(model_type)}/ or {Path('MODEL') / model_type}/"
+            f"no text encoder {model_type!r}: known is {_KNOWN}; for another: "
+            f"{how_to_get(model_type)}, or name its folder"
         )
     return BertConfig(
         hidden_size=width,
