@@ -106,3 +106,13 @@ class SpanListBuilder:
             np.array(self._numbers, dtype=np.int32).reshape(-1, 2),
             np.array(self._starts, dtype=np.int64),
         )
+
+
+def positions(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """For each wanted id where it stands in `ids`, or -1; both are int64 of one dimension."""
+    if not len(ids):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    order = np.argsort(ids)
+    nearest = np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)
+    found = order[nearest]
+    return np.where(ids[found] == wanted, found, -1)

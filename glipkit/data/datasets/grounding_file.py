@@ -18,7 +18,7 @@ import numpy as np
 
 from glipkit.data.datasets.box_faults import UNUSABLE, box_fault
 from glipkit.data.datasets.coco_file import ORPHANED, image_record
-from glipkit.data.datasets.columns import SpanListBuilder, SpanLists, Texts
+from glipkit.data.datasets.columns import SpanListBuilder, SpanLists, Texts, positions
 from glipkit.data.datasets.json_stream import JsonArrays
 from glipkit.data.datasets.json_values import check_unique, is_number, shown
 
@@ -216,7 +216,7 @@ def _joined(path: Path, digest: str, records: _Records, annotations: _Annotation
     record_ids = np.array(records.ids, dtype=np.int64)
     faults: Counter[str] = Counter()
 
-    owner = _positions(image_ids, record_ids)  # (annotations,), -1 where there is none
+    owner = positions(image_ids, record_ids)  # (annotations,), -1 where there is none
     blank = np.isin(image_ids, np.array(records.blank_ids, dtype=np.int64))
     faults[BLANK] = int(blank.sum())
     faults[ORPHANED] = int((owner < 0).sum()) - faults[BLANK]
@@ -253,14 +253,6 @@ def _joined(path: Path, digest: str, records: _Records, annotations: _Annotation
         num_annotations=len(boxes),
         faults=dict(faults),
     )
-
-
-def _positions(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """For each wanted id where it stands in `ids`, or -1."""
-    order = np.argsort(ids)
-    nearest = np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)
-    found = order[nearest]
-    return np.where(ids[found] == wanted, found, -1)
 
 
 def _usable_boxes(
