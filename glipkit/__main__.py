@@ -1,0 +1,7 @@
+"""`python -m glipkit` is the `glipkit` command."""
+
+import sys
+
+from glipkit.shell.main import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The `glipkit` command: one file for each of its words."""

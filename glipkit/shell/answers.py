@@ -1,0 +1,190 @@
+"""The folder of a `glipkit detect`: what was found so far, on disk at once, and how to go on."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from glipkit.inference.sources import is_video
+from glipkit.runtime.files import replacing, write_atomically
+from glipkit.runtime.locks import FolderLock
+from glipkit.runtime.settings import differences
+from glipkit.shell.tally import Tally
+
+ANSWERS, STATE, PICTURES = "found.jsonl", "detect.json", "pictures"
+
+
+class AnswerFolder:
+    """DIR of `glipkit detect --out DIR`; a context manager.
+
+    found.jsonl holds a line for each picture or frame, whole or not at all; detect.json what was
+    asked, and which videos are done. The same call again goes on with the pictures that are not
+    done; a video that was interrupted, or tracked pictures, are done anew.
+
+    Args:
+        folder: created when missing; other files in it are left alone.
+        call: what was asked, as plain data.
+        overwrite: forget what an earlier call left.
+
+    Raises:
+        ValueError: another call's answers, or files of these names that are no answers, are there;
+            or another process is writing there.
+    """
+
+    def __init__(self, folder: Path, call: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"--out {folder} is a file; name a folder")
+        self.folder = folder
+        self.tally = Tally()
+        self._lock = FolderLock(folder)
+        try:
+            self._state = self._begin(json.loads(json.dumps(call)), overwrite)
+            self._done = self._take_up()
+            self._file = (folder / ANSWERS).open("ab", buffering=0)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def has(self, path: Path) -> bool:
+        """Whether this picture or video is done."""
+        return str(path) in self._done
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Append the answer about one picture or frame.
+
+        Raises:
+            OSError: it cannot be written; what was written stays.
+        """
+        text = memoryview(json.dumps(line).encode() + b"\n")
+        try:
+            while text:  # unbuffered: a killed process loses nothing
+                text = text[self._file.write(text) :]
+        except OSError as error:  # a full disk; a file object's errors do not name it
+            kept = "what was found so far is kept, and the same call goes on from it"
+            raise OSError(error.errno, f"{error.strerror}; {kept}", self._file.name) from error
+        self.tally.count(line)
+
+    def finish_video(self, path: Path) -> None:
+        """Every frame of it has its line."""
+        self._state["videos_done"].append(str(path))
+        self._write_state()
+
+    def finish(self, failures: Iterable[tuple[str, str]]) -> None:
+        """Note that everything was looked at, and what could not be read."""
+        self._state["unreadable"] = [{"file": file, "reason": why} for file, why in failures]
+        self._state["finished"] = True
+        self._write_state()
+
+    def __enter__(self) -> "AnswerFolder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+        self._lock.release()
+
+    def _begin(self, call: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+        """The state to go on from; a new one when there is none, or it is to be forgotten."""
+        path = self.folder / STATE
+        present = [name for name in (ANSWERS, PICTURES) if (self.folder / name).exists()]
+        if not path.exists():
+            if present:
+                raise ValueError(
+                    f"{self.folder} has {' and '.join(present)}, but not of a glipkit detect; "
+                    "choose another --out"
+                )
+        else:
+            state = _read_state(path)  # and if it is not ours, nothing is thrown away
+            if not overwrite and _has_lines(self.folder / ANSWERS):
+                self._check_same(state["call"], call)
+                return state | {"finished": False}
+            (self.folder / ANSWERS).unlink(missing_ok=True)
+            if state["call"].get("save_pictures"):
+                shutil.rmtree(self.folder / PICTURES, ignore_errors=True)
+        state = {"call": call, "videos_done": [], "unreadable": [], "finished": False}
+        write_atomically(path, json.dumps(state, indent=2) + "\n")
+        return state
+
+    def _check_same(self, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if differing := differences(then, now):
+            rows = "\n".join(f"  {key}: {values}" for key, values in differing.items())
+            raise ValueError(
+                f"{self.folder} holds the answers of another call:\n{rows}\n"
+                "pass --overwrite to replace them, or choose another --out"
+            )
+
+    def _take_up(self) -> frozenset[str]:
+        """The files that are done; lines that are torn, or of a video that is not, are dropped."""
+        path = self.folder / ANSWERS
+        if not path.exists():
+            return frozenset()
+        videos = frozenset(self._state["videos_done"])
+        done = set(videos)
+        with replacing(path) as kept:
+            for raw, line in _lines(path):
+                if line is None or not (line["file"] in videos or self._stands_alone(line["file"])):
+                    continue
+                kept.write(raw)
+                self.tally.count(line)
+                done.add(line["file"])
+        return frozenset(done)
+
+    def _stands_alone(self, file: str) -> bool:
+        """Whether the answer about a file does not depend on others: numbers of objects do."""
+        return not is_video(Path(file)) and not self._state["call"].get("track")
+
+    def _write_state(self) -> None:
+        write_atomically(self.folder / STATE, json.dumps(self._state, indent=2) + "\n")
+
+
+def copy_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """Where the annotated copy of each picture goes: no two to the same place.
+
+    The folders below what all have in common are kept; a copy of what is neither JPEG nor PNG is a
+    PNG, of a video an mp4.
+    """
+    paths = list(paths)
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    shared = os.path.commonpath([path.parent for path in absolute]) if absolute else ""
+    taken: set[str] = set()
+    names = {}
+    for path, place in zip(paths, absolute):
+        name = str(place.relative_to(shared))
+        suffix = path.suffix.lower()
+        if is_video(path):
+            name += "" if suffix == ".mp4" else ".mp4"
+        elif suffix not in (".jpg", ".jpeg", ".png"):
+            name += ".png"
+        number, plain = 1, Path(name)
+        while name.lower() in taken:  # also where upper and lower case are one
+            number += 1
+            name = str(plain.with_name(f"{plain.stem}_{number}{plain.suffix}"))
+        taken.add(name.lower())
+        names[path] = name
+    return names
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(path.read_bytes())
+        if isinstance(state["call"], dict) and isinstance(state["videos_done"], list):
+            return state
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is not of a glipkit detect, or damaged; choose another --out")
+
+
+def _has_lines(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """Each line and what it says; None where it was torn."""
+    with path.open("rb") as file:
+        for raw in file:
+            try:
+                line = json.loads(raw) if raw.endswith(b"\n") else None
+            except ValueError:
+                line = None
+            yield raw, line if isinstance(line, dict) and "file" in line else None

@@ -1,0 +1,76 @@
+"""The `glipkit` command: which word was typed, and what to say when it fails."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from glipkit import __version__
+
+# Word -> what it does. Its module, glipkit.shell.<word>, has DESCRIPTION, EXAMPLES,
+# add_arguments(parser) and run(args) -> exit status, and is imported when the word is typed:
+# `glipkit --help` should not take the seconds that importing torch takes.
+COMMANDS = {
+    "detect": "find what words say in pictures, folders and videos",
+    "info": "say what is in a file of weights",
+    "check": "find what is wrong with a dataset before AP does",
+    "bench": "measure how fast this machine is",
+    "demo": "open a page in the browser to try it on",
+}
+FAILED, INTERRUPTED = 2, 130
+_USAGE = """usage: glipkit COMMAND ...
+
+Pictures and words in, boxes out.
+
+commands:
+{commands}
+
+  glipkit COMMAND --help    what a command takes, with examples
+  glipkit --version
+
+Training and evaluation are in tools/, see README.md.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status.
+
+    0: all went well. 1: it did its work and has something to complain about (pictures that cannot
+    be read, errors in a dataset). 2: it could not do its work. 130: interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_usage())
+        return 0 if words else FAILED
+    if words[0] == "--version":
+        sys.stdout.write(f"glipkit {__version__}\n")
+        return 0
+    if words[0] not in COMMANDS:
+        sys.stderr.write(f"glipkit: no command {words[0]!r}\n\n{_usage()}")
+        return FAILED
+    command = importlib.import_module(f"glipkit.shell.{words[0]}")
+    parser = argparse.ArgumentParser(
+        prog=f"glipkit {words[0]}",
+        description=command.DESCRIPTION,
+        epilog=f"examples:\n{command.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    args = parser.parse_args(words[1:])
+    try:
+        return command.run(args)
+    except KeyboardInterrupt:
+        sys.stderr.write("glipkit: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # as with `| head`; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        sys.stderr.write(f"glipkit {words[0]}: {error}\n")
+        return FAILED
+
+
+def _usage() -> str:
+    rows = (f"  {word:<8}{what}" for word, what in COMMANDS.items())
+    return _USAGE.format(commands="\n".join(rows))

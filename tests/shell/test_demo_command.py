@@ -1,0 +1,33 @@
+"""`glipkit demo` before the page is there."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from glipkit.shell import demo
+from glipkit.shell.main import main
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_taken_port_names_the_flag(taken_port: int, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("gradio", reason="needs gradio (pip install 'glipkit[demo]')")
+    assert main(["demo", "--port", str(taken_port)]) == 2
+    said = capsys.readouterr().err
+    assert f"--port {taken_port}" in said
+
+
+def test_flags_reach_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict] = []
+    monkeypatch.setattr(demo, "serve", lambda **options: seen.append(options))
+    assert main(["demo", "--model", "glip-t", "--port", "8080", "--threshold", "0.3"]) == 0
+    (options,) = seen
+    assert (options["model"], options["port"], options["threshold"]) == ("glip-t", 8080, 0.3)
+    assert options["host"] == "127.0.0.1"

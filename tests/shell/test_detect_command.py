@@ -1,0 +1,234 @@
+"""`glipkit detect` on a detector that knows colours."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from films import ColourDetector, film, scene
+from PIL import Image
+
+import glipkit
+from glipkit.inference.found import Found
+from glipkit.inference.video import read_video, video_facts
+from glipkit.shell.answers import copy_names
+from glipkit.shell.main import main
+
+WORDS = ["--text", "red square . blue square"]
+
+
+@pytest.fixture(autouse=True)
+def detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ColourDetector:
+    """What is loaded, in an empty folder."""
+    colours = ColourDetector()
+    monkeypatch.setattr(glipkit, "load", lambda *_, **__: colours, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return colours
+
+
+def pictures(*names: str) -> None:
+    for number, name in enumerate(names):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        scene({"red": (4 + 8 * number, 20)}).save(name)
+
+
+def detect(*words: str, out: str = "found") -> int:
+    return main(["detect", *words, "--out", out])
+
+
+def lines(out: str = "found") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(out, "found.jsonl").read_text().splitlines()]
+
+
+def state(out: str = "found") -> dict[str, Any]:
+    return json.loads(Path(out, "detect.json").read_text())
+
+
+def test_answers_copies_and_table(capsys: pytest.CaptureFixture) -> None:
+    pictures("in/1.jpg", "in/2.png")
+    assert detect("in", *WORDS) == 0
+    assert [line["source"] for line in lines()] == ["in/1.jpg", "in/2.png"]
+    assert [len(line["boxes"]) for line in lines()] == [1, 1]
+    again = Found.from_json(lines()[1])
+    assert again.labels == ["red square"]
+    assert Image.open("found/pictures/1.jpg").size == (96, 64)
+    assert lines()[1]["drawn"] == "pictures/2.png"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == ["phrase", "boxes", "pictures", "best", "score"]
+    assert said[1].split() == ["red", "square", "2", "2", "0.80"]
+    assert said[2].split() == ["blue", "square", "0", "0", "-"]
+    assert state()["finished"] is True
+
+
+def test_same_names_in_different_folders_stay_apart() -> None:
+    pictures("a/1.png", "b/1.png", "b/c/1.png")
+    assert detect("a", "b", *WORDS) == 0
+    drawn = sorted(str(p.relative_to("found/pictures")) for p in Path("found").rglob("*.png"))
+    assert drawn == ["a/1.png", "b/1.png", "b/c/1.png"]
+
+
+def test_copies_never_share_a_name(tmp_path: Path) -> None:
+    names = copy_names([Path(n) for n in ("x/a.gif", "x/a.gif.png", "x/A.GIF.png", "x/v.avi")])
+    assert len({name.lower() for name in names.values()}) == 4
+    assert names[Path("x/v.avi")] == "v.avi.mp4"
+
+
+def test_unreadable_pictures_are_named_counted_and_status_1(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    pictures("in/1.png", "in/3.png")
+    Path("in/2.png").write_text("no picture")
+    assert detect("in", *WORDS) == 1
+    assert len(lines()) == 2
+    captured = capsys.readouterr()
+    assert "1 could not be read:\n  in/2.png" in captured.out
+    assert state()["unreadable"][0]["file"] == "in/2.png"
+    assert detect("in", *WORDS, "--strict", "--overwrite") == 2
+    assert "in/2.png" in capsys.readouterr().err
+
+
+def test_same_call_goes_on(detector: ColourDetector, capsys: pytest.CaptureFixture) -> None:
+    pictures("in/1.png", "in/2.png")
+    assert detect("in", *WORDS) == 0
+    with Path("found/found.jsonl").open("a") as file:
+        file.write('{"torn": ')
+    pictures("in/1.png", "in/2.png", "in/3.png")
+    assert detect("in", *WORDS) == 0
+    assert [line["file"] for line in lines()] == ["in/1.png", "in/2.png", "in/3.png"]
+    assert detector.batches == [2, 1]
+    assert "2 were done before" in capsys.readouterr().out
+    assert detect("in", *WORDS) == 0
+    assert detector.batches == [2, 1]
+
+
+def test_another_call_is_refused_unless_told(capsys: pytest.CaptureFixture) -> None:
+    pictures("in/1.png", "other/9.png")
+    assert detect("in", *WORDS) == 0
+    assert detect("in", "--text", "blue square") == 2
+    assert "text: then" in capsys.readouterr().err
+    assert detect("other", *WORDS, "--overwrite") == 0
+    assert [line["file"] for line in lines()] == ["other/9.png"]
+    assert [path.name for path in Path("found/pictures").iterdir()] == ["9.png"]
+
+
+def test_a_call_that_found_nothing_out_is_in_nobodys_way(
+    detector: ColourDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("unknown model")
+
+    pictures("in/1.png")
+    monkeypatch.setattr(glipkit, "load", refuse)
+    assert detect("in", *WORDS, "--model", "nanno") == 2
+    monkeypatch.setattr(glipkit, "load", lambda *_, **__: detector)
+    assert detect("in", *WORDS) == 0
+
+
+def test_files_that_are_not_ours_are_left_alone(capsys: pytest.CaptureFixture) -> None:
+    pictures("in/1.png", "pictures/holiday.png")
+    assert detect("in", *WORDS, "--overwrite", out=".") == 2
+    assert "not of a glipkit detect" in capsys.readouterr().err
+    assert Path("pictures/holiday.png").is_file()
+
+
+def test_own_copies_are_not_looked_at_again() -> None:
+    pictures("1.png")
+    assert detect(".", *WORDS) == 0
+    assert detect(".", *WORDS) == 0
+    assert len(lines()) == 1
+
+
+def test_names_from_flags_and_files(detector: ColourDetector) -> None:
+    pictures("1.png")
+    Path("names.txt").write_text("red square\n\nblue, very blue square\n")
+    assert detect("1.png", "--names-file", "names.txt") == 0
+    assert lines()[0]["phrases"] == ["red square", "blue, very blue square"]
+    assert detect("1.png", "--names", "red square, blue square", out="other") == 0
+    assert lines("other")[0]["phrases"] == ["red square", "blue square"]
+
+
+def test_thresholds_and_negatives_reach_the_detector(detector: ColourDetector) -> None:
+    pictures("1.png")
+    assert detect("1.png", *WORDS, "--threshold", "0.25", "--negative", "green square") == 0
+    assert detector.options[-1]["threshold"] == 0.25
+    assert detector.options[-1]["negative_prompts"] == ["green square"]
+    each = ["--threshold", "red square=0.2", "--threshold", "blue square=0.4"]
+    assert detect("1.png", *WORDS, *each, out="other") == 0
+    assert detector.options[-1]["threshold"] == {"red square": 0.2, "blue square": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--threshold", "2"], "from 0 to 1"),
+        (["--threshold", "red=x"], "from 0 to 1"),
+        (["--threshold", "0.1", "--threshold", "red=0.2"], "one number for all"),
+        (["--every", "0"], "at least 1"),
+    ],
+)
+def test_wrong_flags(words: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+    pictures("1.png")
+    assert detect("1.png", *WORDS, *words) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("found").exists()
+
+
+def test_nothing_to_look_at(capsys: pytest.CaptureFixture) -> None:
+    Path("empty").mkdir()
+    assert detect("empty", *WORDS) == 2
+    assert "no pictures in empty" in capsys.readouterr().err
+    assert detect("none.jpg", *WORDS) == 2
+    assert not Path("found").exists()
+
+
+def test_explain_says_how_words_were_read_and_scores(capsys: pytest.CaptureFixture) -> None:
+    pictures("1.png")
+    assert detect("1.png", *WORDS, "--explain") == 0
+    said = capsys.readouterr().out
+    assert "'red square' at best 0.800, 1 reported" in said
+    assert "'blue square' nowhere" in said
+
+
+def test_without_pictures() -> None:
+    pictures("1.png")
+    assert detect("1.png", *WORDS, "--no-pictures") == 0
+    assert not Path("found/pictures").exists()
+    assert lines()[0]["drawn"] is None
+
+
+def test_video(capsys: pytest.CaptureFixture) -> None:
+    clip = film(Path("clip.mp4"), num_frames=12, rate=10)
+    pictures("1.png")
+    assert detect("1.png", str(clip), *WORDS, "--track", "--every", "3") == 0
+    frames = lines()[1:]
+    assert [line["frame"] for line in frames] == [0, 3, 6, 9]
+    assert [line["time"] for line in frames] == pytest.approx([0, 0.3, 0.6, 0.9], abs=0.01)
+    assert {line["boxes"][0]["track_id"] for line in frames} == {1}
+    annotated = list(read_video(Path("found/pictures/clip.mp4")))
+    assert len(annotated) == 4
+    assert annotated[-1].time == pytest.approx(0.9, abs=0.02)
+    assert video_facts(Path("found/pictures/clip.mp4")).frames == 4
+    assert "objects" in capsys.readouterr().out
+    assert state()["videos_done"] == ["clip.mp4"]
+
+
+def test_interrupted_video_is_done_anew(
+    detector: ColourDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(Path("clip.mp4"), num_frames=12)
+    pictures("a.png")
+    look, seen = detector._look, []
+
+    def interrupt(*args: Any) -> Found:
+        seen.append(args)
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+        return look(*args)
+
+    monkeypatch.setattr(detector, "_look", interrupt)
+    assert detect("a.png", "clip.mp4", *WORDS) == 130
+    assert [line.get("frame") for line in lines()] == [None, 0, 1, 2, 3]
+    assert not Path("found/pictures/clip.mp4").exists()
+    monkeypatch.setattr(detector, "_look", look)
+    assert detect("a.png", "clip.mp4", *WORDS) == 0
+    assert [line.get("frame") for line in lines()] == [None, *range(12)]

@@ -1,0 +1,112 @@
+"""The command itself: its words, its help, its examples, its exit status."""
+
+import importlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from films import ColourDetector, film, scene
+from sick_datasets import draw_pictures, healthy, write
+
+import glipkit
+from glipkit.shell.main import COMMANDS, main
+
+
+def test_usage_names_every_command(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {command} " in said for command in COMMANDS)
+    assert main([]) == 2
+    assert main(["--version"]) == 0
+    assert glipkit.__version__ in capsys.readouterr().out
+
+
+def test_unknown_command_lists_the_known(capsys: pytest.CaptureFixture) -> None:
+    assert main(["detekt"]) == 2
+    said = capsys.readouterr().err
+    assert "no command 'detekt'" in said
+    assert "detect" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"  glipkit {command}" in capsys.readouterr().out.partition("examples:")[2]
+
+
+def test_help_is_quick_because_it_imports_no_torch() -> None:
+    code = (
+        "import sys; from glipkit.shell.main import main; main(['--help']); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["check", str(tmp_path / "none.json")]) == 2
+    assert capsys.readouterr().err == f"glipkit check: no annotation file {tmp_path}/none.json\n"
+
+
+def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(args: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("glipkit.shell.check"), "run", interrupt)
+    assert main(["check", "a.json"]) == 130
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files that the examples speak of, and a detector that is quick."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(glipkit, "load", lambda *_, **__: ColourDetector(), raising=False)
+    for place in ("photo.jpg", "shots/1.png", "shots/deep/2.png"):
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        scene({"red": (8, 8)}).save(place)
+    for split in ("train", "val"):
+        folder = Path("annotations") if split == "val" else Path()
+        folder.mkdir(exist_ok=True)
+        write(folder, healthy(), f"{split}.json")
+    Path("val.json").write_bytes(Path("annotations/val.json").read_bytes())
+    draw_pictures(Path("val"), healthy())
+    draw_pictures(Path("pictures"), healthy())
+    return tmp_path
+
+
+def examples(command: str) -> list[str]:
+    text = importlib.import_module(f"glipkit.shell.{command}").EXAMPLES
+    return [line.strip() for line in text.splitlines() if line.startswith("  glipkit ")]
+
+
+def run_example(line: str) -> int:
+    name, *words = shlex.split(line)
+    assert name == "glipkit"
+    return main(words)
+
+
+def test_examples_of_detect_run(workplace: Path) -> None:
+    film(Path("clip.mp4"))
+    for line in examples("detect"):
+        assert run_example(f"{line} --overwrite") == 0, line
+
+
+def test_examples_of_check_run(workplace: Path) -> None:
+    statuses = [run_example(line) for line in examples("check")]
+    assert statuses == [0, 1]  # train and val are the same pictures: an error
+
+
+@pytest.mark.parametrize(("command", "word"), [("info", "model"), ("bench", "size")])
+def test_examples_of_others_are_understood(
+    command: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    run: Callable[[Any], int] = lambda args: seen.append(args) or 0  # noqa: E731
+    monkeypatch.setattr(importlib.import_module(f"glipkit.shell.{command}"), "run", run)
+    assert [run_example(line) for line in examples(command)] == [0] * len(seen)
+    assert all(hasattr(args, word) for args in seen)
