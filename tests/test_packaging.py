@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -26,6 +27,13 @@ print(glipkit.__file__, [path.name for path in libraries()], kept.tolist())
 """
 
 
+NANO = """
+import numpy, glipkit
+found = glipkit.load("nano")(numpy.zeros((64, 64, 3), "uint8"), "a red circle", threshold=0.0)
+print(glipkit.__file__, found.phrases)
+"""
+
+
 def run(command: list, cwd: Path, **environment: str) -> str:
     """What a command printed; a command that fails fails the test, with its words."""
     told = attempt(command, cwd, **environment)
@@ -39,6 +47,14 @@ def attempt(command: list, cwd: Path, **environment: str) -> subprocess.Complete
     environment = clean | {"TORCH_CUDA_ARCH_LIST": "9.0"} | environment
     command = [str(word) for word in command]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+PUBLISHED = {path.name for path in (ROOT / "configs" / "pretrain").glob("*.yaml")}
+
+
+def models_in(names: list[str]) -> set[str]:
+    """What lies in glipkit/models/ of an archive."""
+    return {name.partition("glipkit/models/")[2] for name in names if "glipkit/models/" in name}
 
 
 def make_venv(folder: Path) -> Path:
@@ -88,6 +104,8 @@ def test_ways_to_install(way, python, checkout, tmp_path):
     assert "'_C_cpu.abi3.so'" in libraries
     assert ("'_C_cuda.abi3.so'" in libraries) == bool(torch.version.cuda and shutil.which("nvcc"))
     assert kept == "[2, 1]"
+    told = run([python, "-c", NANO], tmp_path)
+    assert told == f"{home} ('a red circle',)\n"
     run([python, "-m", "pip", "uninstall", "-q", "-y", "glipkit"], tmp_path)
 
 
@@ -103,6 +121,7 @@ def test_one_wheel_for_every_python(python, checkout, tmp_path):
     assert "glipkit/_C_cpu.abi3.so" in names
     assert not [n for n in names if n.startswith(("csrc", "tests", "build"))]
     assert [n for n in names if n.endswith("LICENSE")]
+    assert PUBLISHED | {"nano/config.yaml", "nano/model.safetensors"} <= models_in(names)
 
 
 def test_sdist_holds_all_that_a_wheel_needs(checkout, tmp_path):
@@ -110,7 +129,10 @@ def test_sdist_holds_all_that_a_wheel_needs(checkout, tmp_path):
     run([sys.executable, *PYPROJECT_BUILD, "-o", tmp_path], checkout, GLIPKIT_CUDA="0")
     (wheel,) = tmp_path.glob("*-abi3-*.whl")
     assert not [n for n in zipfile.ZipFile(wheel).namelist() if "_C_cuda" in n]
-    assert list(tmp_path.glob("*.tar.gz"))
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        files = [member.name for member in archive if member.isfile()]  # no links
+    assert models_in(files) >= PUBLISHED
 
 
 def test_without_a_compiler_the_plain_forms_are_installed(python, checkout, tmp_path):

@@ -1,0 +1,233 @@
+"""Which files a model's name, folder or file means. Nothing is fetched."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from glipkit.engine.checkpoint import TUNED_BASE, TUNED_MODE
+from glipkit.engine.tensor_files import list_files, read_metadata
+from glipkit.engine.weights import PUBLISHED_REPOSITORY, find_here
+
+SHIPPED = Path(__file__).parents[1] / "models"  # what is installed with glipkit
+MODELS_VARIABLE = "GLIPKIT_MODELS"  # environment: a folder of weights, looked into before MODEL/
+DEFAULT_THRESHOLD = 0.5  # of scores, where a model has no better one
+
+# What a run leaves (`glipkit.programs.training`), the best first; then what a model ships as.
+_RUN_FILES = tuple(
+    f"{name}.safetensors"
+    for name in (
+        *("model_best", "model_final_ema", "model_final"),
+        *("tuned_best", "tuned_final_ema", "tuned_final", "model"),
+    )
+)
+_CONFIG = "config.yaml"
+_YAML = (".yaml", ".yml")
+_FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", *_YAML)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model that has a name."""
+
+    about: str
+    config: str  # a file in `SHIPPED`
+    weights: str  # a file in `SHIPPED`, or the name under which the authors published it
+    default_threshold: float = DEFAULT_THRESHOLD
+
+    @property
+    def config_file(self) -> Path:
+        """Where the configuration is."""
+        return SHIPPED / self.config
+
+
+KNOWN = {
+    "nano": KnownModel(
+        "GLIP in small, comes with glipkit; knows drawn shapes and colours",
+        "nano/config.yaml",
+        "nano/model.safetensors",
+    ),
+    "glip-t": KnownModel(
+        "GLIP-T: Swin-T, pre-trained on Objects365, GoldG, CC3M and SBU",
+        "glip_Swin_T_O365_GoldG.yaml",
+        "glip_tiny_model_o365_goldg_cc_sbu.pth",
+    ),
+    "glip-t-a": KnownModel(
+        "GLIP-T (A): without fusion, pre-trained on Objects365",
+        "glip_A_Swin_T_O365.yaml",
+        "glip_a_tiny_o365.pth",
+    ),
+    "glip-t-b": KnownModel(
+        "GLIP-T (B): pre-trained on Objects365",
+        "glip_Swin_T_O365.yaml",
+        "glip_tiny_model_o365.pth",
+    ),
+    "glip-t-c": KnownModel(
+        "GLIP-T (C): pre-trained on Objects365 and GoldG",
+        "glip_Swin_T_O365_GoldG.yaml",
+        "glip_tiny_model_o365_goldg.pth",
+    ),
+    "glip-l": KnownModel(
+        "GLIP-L: Swin-L, pre-trained on 27 million pairs of pictures and words",
+        "glip_Swin_L.yaml",
+        "glip_large_model.pth",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What a model is made from."""
+
+    name: str
+    config: Path | None  # None: to be told from the weights
+    weights: Path
+    tuned: Path | None = None  # what fine-tuning saved on top of them
+    default_threshold: float = DEFAULT_THRESHOLD
+
+
+def find_model(
+    model: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
+) -> ModelFiles:
+    """The files that `model` means.
+
+    Args:
+        model: a name of `KNOWN`; the folder of a run, with config.yaml and weights; a file of
+            weights, with a config.yaml beside it or without; or a YAML file, with `weights`.
+        weights: other weights than those that go with `model`: a path, or a name in the folder of
+            models.
+
+    Raises:
+        FileNotFoundError: a file is not on this machine; says which, and where it goes.
+        ValueError: there is no such name, or the two arguments do not go together.
+    """
+    text = os.fspath(model)
+    key = text.lower().replace("_", "-")
+    if isinstance(model, str) and key in KNOWN:
+        return _known(key, weights)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _from_folder(path, weights)
+    if path.suffix.lower() in _YAML and path.is_file():
+        if weights is None:
+            raise ValueError(f"{path} describes a model; pass its weights too: weights=FILE")
+        return ModelFiles(path.stem, path, _given(weights))
+    if path.is_file():
+        if weights is not None:
+            raise ValueError(f"{path} is a file of weights already; got {weights} as well")
+        return _from_file(path)
+    _refuse(model, text, path)
+
+
+def model_folders() -> Iterator[Path]:
+    """Where weights and vocabularies are looked for, in this order."""
+    if os.environ.get(MODELS_VARIABLE):
+        yield Path(os.environ[MODELS_VARIABLE])
+    yield Path("MODEL")
+
+
+def _known(key: str, weights: str | os.PathLike[str] | None) -> ModelFiles:
+    known = KNOWN[key]
+    if weights is not None:
+        found = _given(weights)
+    elif (SHIPPED / known.weights).parent != SHIPPED:  # in a folder of its own
+        found = SHIPPED / known.weights
+        if not found.is_file():
+            raise FileNotFoundError(
+                f"{found} is missing, which comes with glipkit; install glipkit again (in a "
+                f"checkout: git checkout -- glipkit/models)"
+            )
+    else:
+        found = _find(Path(known.weights).stem)
+        if found is None:
+            raise FileNotFoundError(_where_to_put(key, known))
+    return ModelFiles(key, known.config_file, found, default_threshold=known.default_threshold)
+
+
+def _find(name: str | os.PathLike[str]) -> Path | None:
+    found = (find_here(name, folder) for folder in model_folders())
+    return next((path for path in found if path is not None), None)
+
+
+def _given(weights: str | os.PathLike[str]) -> Path:
+    path = _find(Path(weights).expanduser())
+    if path is None:
+        raise FileNotFoundError(f"no weights {os.fspath(weights)!r}: {_looked_in()}")
+    return path
+
+
+def _looked_in() -> str:
+    return "looked in " + "; ".join(list_files(folder.absolute()) for folder in model_folders())
+
+
+def _where_to_put(key: str, known: KnownModel) -> str:
+    place = next(model_folders()).absolute() / known.weights
+    return (
+        f"the weights of {key} are not on this machine, and nothing is downloaded here. Fetch "
+        f"{known.weights} from https://huggingface.co/{PUBLISHED_REPOSITORY} and put it at {place} "
+        f"(or into the folder that {MODELS_VARIABLE} names, or pass weights=FILE). {_looked_in()}. "
+        "glipkit.load('nano') needs no download"
+    )
+
+
+def _from_folder(folder: Path, weights: str | os.PathLike[str] | None) -> ModelFiles:
+    config = folder / _CONFIG
+    if not config.is_file():
+        raise FileNotFoundError(
+            f"{folder} is no folder of a run: it has no {_CONFIG}; {list_files(folder)}"
+        )
+    if weights is not None:
+        inside = folder / weights
+        found = inside if inside.is_file() else _given(weights)
+    else:
+        present = [folder / name for name in _RUN_FILES if (folder / name).is_file()]
+        if not present:
+            raise FileNotFoundError(
+                f"{folder} has no weights: expected one of {', '.join(_RUN_FILES)}; "
+                f"{list_files(folder)}. Name the file: weights=FILE"
+            )
+        found = present[0]
+    return _with_base(folder.resolve().name, config, found)
+
+
+def _from_file(path: Path) -> ModelFiles:
+    config = path.parent / _CONFIG
+    return _with_base(path.stem, config if config.is_file() else None, path)
+
+
+def _with_base(name: str, config: Path | None, weights: Path) -> ModelFiles:
+    """Weights as they are, or what fine-tuning saved and the weights beneath it."""
+    said = read_metadata(weights)
+    if TUNED_MODE not in said:
+        return ModelFiles(name, config, weights)
+    base = said.get(TUNED_BASE, "")
+    if config is None:
+        raise FileNotFoundError(
+            f"{weights} holds what was tuned of {base or 'a model'} and needs the {_CONFIG} of its "
+            "run beside it"
+        )
+    beside = weights.parent / base
+    found = beside if base and beside.is_file() else _find(base) if base else None
+    if found is None:
+        raise FileNotFoundError(
+            f"{weights} holds what was tuned of {base or 'weights without a file'}, which is not "
+            f"beside it; {_looked_in()}. Put it into one of these folders"
+        )
+    return ModelFiles(name, config, found, tuned=weights)
+
+
+def _refuse(model: str | os.PathLike[str], text: str, path: Path) -> NoReturn:
+    """Say what a name or path that means nothing probably should have been."""
+    if re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE):
+        raise ValueError(f"{text} is an address, and nothing is fetched here; pass a file")
+    is_path = not isinstance(model, str) or "/" in text or text.lower().endswith(_FILE_SUFFIXES)
+    if is_path or text.startswith(("~", ".")):
+        raise FileNotFoundError(f"no model {path}: there is no such file or folder in {Path.cwd()}")
+    nearest = get_close_matches(text.lower(), KNOWN, n=len(KNOWN), cutoff=0.0)
+    raise ValueError(
+        f"unknown model {text!r}; known are {', '.join(nearest)}; or pass the folder of a run, or "
+        "a file of weights (.pth, .safetensors)"
+    )
