@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -90,21 +90,43 @@ class Detector:
     ) -> list[Detections]:
         """Ask every prompt about every picture.
 
-        The answers to all prompts stand side by side: there is no suppression between prompts and
-        no cap over them (BEHAVIOUR 11).
-
         Args:
             images: B pictures, on any device.
             prompts: one or more, the same for all pictures, padded or not.
             original_sizes: B times (height, width) of the picture before it was resized.
 
         Returns:
-            B detections on the CPU, best score first, in pixels of the original pictures. Phrase
-            ids run on from prompt to prompt: phrase i of the second is P_1 + i.
+            B detections, as `each` gives them.
 
         Raises:
-            ValueError: there is no prompt, the sizes do not match the pictures, or the model is in
-                training mode.
+            ValueError, MemoryError: as `each`.
+        """
+        return self.each(images, [prompts] * len(images), original_sizes)
+
+    @torch.inference_mode()
+    def each(
+        self,
+        images: ImageBatch,
+        prompts: Sequence[Sequence[TokenizedPrompt]],
+        original_sizes: Sequence[tuple[int, int]],
+    ) -> list[Detections]:
+        """Ask every picture its own prompts.
+
+        The answers to all prompts of a picture stand side by side: there is no suppression between
+        prompts and no cap over them (BEHAVIOUR 11).
+
+        Args:
+            images: B pictures, on any device.
+            prompts: for each picture one or more, padded or not.
+            original_sizes: B times (height, width) of the picture before it was resized.
+
+        Returns:
+            B detections on the CPU, best score first, in pixels of the original pictures. Phrase
+            ids run on from prompt to prompt of a picture: phrase i of its second is P_1 + i.
+
+        Raises:
+            ValueError: a picture has no prompt, the pictures do not match their prompts or sizes,
+                or the model is in training mode.
             MemoryError: there is not enough memory for one prompt.
         """
         self._check(images, prompts, original_sizes)
@@ -114,13 +136,19 @@ class Detector:
         enabled = self.autocast_dtype is not None
         with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=enabled):
             levels = self._dense.encode_image(images.pixels)
-            reports = self._ask_all(levels, images, prompts)
+            passes = self._ask_all(levels, images, prompts)
         # Only now is a GPU waited for, when it has all its work.
-        answers = [self.postprocessor.collect(report, images.sizes) for report in reports]
-        counts = [prompt.num_phrases for prompt in prompts]
+        found: dict[tuple[int, int], Detections] = {}
+        for questions, reports in passes:
+            sizes = [images.sizes[question.picture] for question in questions]
+            for question, answer in zip(questions, self.postprocessor.collect(reports, sizes)):
+                found[question.picture, question.place] = answer
         return [
-            _side_by_side(of_image, counts).resized(size)
-            for of_image, size in zip(zip(*answers), original_sizes)
+            _side_by_side(
+                [found[picture, place] for place in range(len(asked))],
+                [prompt.num_phrases for prompt in asked],
+            ).resized(size)
+            for picture, (asked, size) in enumerate(zip(prompts, original_sizes))
         ]
 
     def forget(self) -> None:
@@ -135,15 +163,14 @@ class Detector:
     def _check(
         self,
         images: ImageBatch,
-        prompts: Sequence[TokenizedPrompt],
+        prompts: Sequence[Sequence[TokenizedPrompt]],
         original_sizes: Sequence[tuple[int, int]],
     ) -> None:
-        if not prompts:
+        if not all(prompts):
             raise ValueError("the detector needs at least one prompt, got none")
-        if len(original_sizes) != len(images):
-            raise ValueError(
-                f"{len(images)} pictures came with {len(original_sizes)} original sizes"
-            )
+        for what, given in (("prompts", prompts), ("original sizes", original_sizes)):
+            if len(given) != len(images):
+                raise ValueError(f"{len(images)} pictures came with {len(given)} {what}")
         if self.model.training:
             raise ValueError(
                 "the model is in training mode, where dropout makes answers random; call "
@@ -151,32 +178,33 @@ class Detector:
             )
 
     def _ask_all(
-        self, levels: tuple[Tensor, ...], images: ImageBatch, prompts: Sequence[TokenizedPrompt]
-    ) -> list[Tensor]:
-        """What each prompt finds in the pictures, as `Postprocessor.decide` reports it.
+        self,
+        levels: tuple[Tensor, ...],
+        images: ImageBatch,
+        prompts: Sequence[Sequence[TokenizedPrompt]],
+    ) -> list[tuple[list["_Question"], Tensor]]:
+        """All questions, pass by pass, with what `Postprocessor.decide` reports of them.
 
         Prompts of a length are asked together, so that little is padded, the longest first: if
         memory runs out, then at once.
         """
-        texts = [self._encoded(prompt) for prompt in prompts]
-        lengths = [text.mask.shape[1] for text in texts]
-        waiting = sorted(range(len(prompts)), key=lambda index: -lengths[index])
-        answers: list[Tensor] = [torch.empty(0)] * len(prompts)
+        waiting = self._questions(prompts)
+        passes = []
         while waiting:
-            length = lengths[waiting[0]]
-            size = min(self.chunk_batch.size(levels, length), len(waiting))
-            group = waiting[:size]
-            found = None
+            length = waiting[0].length
+            # What the model does for one prompt and all pictures is one unit.
+            most = -(-len(waiting) // len(images))
+            size = min(self.chunk_batch.size(levels, length), most)
+            group = waiting[: size * len(images)]
+            reports = None
             try:
-                found = self._ask(
-                    levels, images.sizes, [prompts[i] for i in group], [texts[i] for i in group]
-                )
+                reports = self._ask(levels, images.sizes, group)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if size == 1:
                     raise MemoryError(_too_large(images, length, self.device)) from error
-            if found is None:  # and the error is gone, which held what the attempt had made
+            if reports is None:  # and the error is gone, which held what the attempt had made
                 self.chunk_batch.failed(size, levels)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()  # pieces too small for the next attempt
@@ -184,31 +212,38 @@ class Detector:
                     "out of memory with %d prompts at once; going on with %d", size, size // 2
                 )
                 continue
-            for index, answer in zip(group, found):
-                answers[index] = answer
-            del waiting[:size]
-        return answers
+            passes.append((group, reports))
+            del waiting[: len(group)]
+        return passes
+
+    def _questions(self, prompts: Sequence[Sequence[TokenizedPrompt]]) -> list["_Question"]:
+        """Every prompt of every picture, the longest first, encoded; the same object only once."""
+        encoded: dict[int, TextFeatures] = {}
+        for prompt in (prompt for asked in prompts for prompt in asked):
+            if id(prompt) not in encoded:
+                encoded[id(prompt)] = self._encoded(prompt)
+        questions = [
+            _Question(picture, place, prompt, encoded[id(prompt)])
+            for picture, asked in enumerate(prompts)
+            for place, prompt in enumerate(asked)
+        ]
+        return sorted(questions, key=lambda each: (-each.length, each.place, each.picture))
 
     def _ask(
         self,
         levels: tuple[Tensor, ...],
         sizes: Sequence[tuple[int, int]],
-        prompts: Sequence[TokenizedPrompt],
-        texts: Sequence[TextFeatures],
-    ) -> list[Tensor]:
-        """What each prompt finds in the pictures, all in one pass: a report for each prompt."""
-        B, N = len(sizes), len(prompts)
-        words = batch_prompts(prompts)
+        questions: Sequence["_Question"],
+    ) -> Tensor:
+        """What is found for each question, all in one pass: (questions, N, 6)."""
+        words = batch_prompts([question.prompt for question in questions])
         length = words.token_ids.shape[1]
-        fitted = zip(*(_padded(text, length) for text in texts))
-        text = TextFeatures(*(torch.cat(parts).repeat_interleave(B, dim=0) for parts in fitted))
-        # One picture is shared by all prompts without a copy; several are small beside the tower.
-        pyramid = tuple(
-            level.expand(N, -1, -1, -1) if B == 1 else level.repeat(N, 1, 1, 1) for level in levels
-        )
-        output = self._dense.ground(pyramid, text)
-        per_row = [tokens for tokens in words.phrase_tokens for _ in range(B)]
-        return [*self.postprocessor.decide(output, per_row, [*sizes] * N).split(B)]
+        fitted = zip(*(_padded(question.text, length) for question in questions))
+        text = TextFeatures(*(torch.cat(parts) for parts in fitted))
+        pictures = [question.picture for question in questions]
+        output = self._dense.ground(_taken(levels, pictures), text)
+        asked_of = [sizes[picture] for picture in pictures]
+        return self.postprocessor.decide(output, words.phrase_tokens, asked_of)
 
     def _encoded(self, prompt: TokenizedPrompt) -> TextFeatures:
         """Features of a batch of one, remembered or made now."""
@@ -238,6 +273,30 @@ class Detector:
         ]
         # Rounding to 8 bits replaces a module's class and leaves its weights.
         self._text.forget_if_changed(tensors, kinds=tuple(map(type, modules)))
+
+
+class _Question(NamedTuple):
+    """One prompt about one picture."""
+
+    picture: int  # of the batch
+    place: int  # among the prompts of this picture
+    prompt: TokenizedPrompt
+    text: TextFeatures  # of a batch of one
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return self.text.mask.shape[1]
+
+
+def _taken(levels: tuple[Tensor, ...], pictures: Sequence[int]) -> tuple[Tensor, ...]:
+    """The pyramids of these pictures of a batch, which may repeat: (N, C, H, W) levels."""
+    if len(levels[0]) == 1:  # shared by all questions without a copy
+        return tuple(level.expand(len(pictures), -1, -1, -1) for level in levels)
+    if list(pictures) == list(range(len(levels[0]))):
+        return levels
+    # Several pictures are small beside the tower. Slices need no index on a GPU, to be waited for.
+    return tuple(torch.cat([level[index : index + 1] for index in pictures]) for level in levels)
 
 
 def _padded(text: TextFeatures, length: int) -> TextFeatures:

@@ -365,6 +365,38 @@ def test_bad_calls_are_named() -> None:
         Detector(model, Postprocessor(), chunk_batch=-1)
 
 
+def test_each_picture_is_asked_its_own_prompts() -> None:
+    model = Stand()
+    asked = [[words(1, -9), words(2)], [words(3)], [words(-9), words(2, 1), words(4)]]
+    found = Detector(model, Postprocessor()).each(pictures(3), asked, [(20, 32)] * 3)
+    assert [each.phrase_ids.tolist() for each in found] == [[2, 0], [0], [3, 1, 2]]
+    for each, logits in zip(found, ([2.0, 1.0], [3.0], [4.0, 2.0, 1.0])):
+        expected = (torch.tensor(logits).sigmoid() * 0.5).sqrt()
+        torch.testing.assert_close(each.scores, expected)
+    # Six questions about three pictures, in passes of three.
+    assert model.calls == {"image": 1, "text": 6, "ground": 2}
+
+
+def test_each_goes_on_with_fewer_when_memory_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    model = Stand(room=4)
+    asked = [[words(1), words(2), words(3)], [words(4), words(5)]]
+    detector = Detector(model, Postprocessor(), chunk_batch=4)
+    found = detector.each(pictures(2), asked, [(20, 32)] * 2)
+    assert [each.phrase_ids.tolist() for each in found] == [[2, 1, 0], [1, 0]]
+    assert "going on with 1" in caplog.text
+    model.room = 1
+    with pytest.raises(MemoryError, match="not enough memory"):
+        detector.each(pictures(2), asked, [(20, 32)] * 2)
+
+
+def test_bad_calls_of_each_are_named() -> None:
+    detector = Detector(Stand(), Postprocessor())
+    with pytest.raises(ValueError, match="at least one prompt"):
+        detector.each(pictures(2), [[words(1)], []], [(20, 32)] * 2)
+    with pytest.raises(ValueError, match="2 pictures came with 1 prompts"):
+        detector.each(pictures(2), [[words(1)]], [(20, 32)] * 2)
+
+
 @pytest.fixture(scope="module")
 def prompts() -> list[TokenizedPrompt]:
     bert = Tokenizer.load("bert-base-uncased")
@@ -445,3 +477,20 @@ def test_real_model_in_bfloat16(prompts: list[TokenizedPrompt]) -> None:
     (full,) = Detector(model, decide)(images, prompts, [(64, 64)])
     assert low.boxes.dtype == low.scores.dtype == torch.float32
     torch.testing.assert_close(low.scores[:20], full.scores[:20], rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("chunk_batch", [1, 2])
+def test_real_model_own_prompts_equal_one_picture_at_a_time(
+    prompts: list[TokenizedPrompt], chunk_batch: int, device: str
+) -> None:
+    three = [torch.randn(3, 64, 96) for _ in range(3)]
+    asked = [prompts[:2], prompts[2:], prompts]
+    model = tiny_glip().to(device)
+    decide = Postprocessor(score_threshold=0.0)
+    together = Detector(model, decide, chunk_batch=chunk_batch).each(
+        pad_images(three), asked, [(64, 96)] * 3
+    )
+    detector = Detector(model, decide)
+    for picture, own, found in zip(three, asked, together):
+        (alone,) = detector(pad_images([picture]), own, [(64, 96)])
+        assert_same(found, alone)
