@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from glipkit.runtime.files import replacing
+from glipkit.structures.figures import DECIDING, deciding
 
 METRICS = "metrics.jsonl"
 _NOISY_FROM = 40  # points from which on a loss is drawn smoothed, with the raw one behind it
-_COLUMNS = ("run", "state", "steps", "loss", "best AP", "at step", "last AP", "skipped", "images/s")
 _RATE = "lr"
-_JUDGED = "AP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,14 @@ class Run:
         values = self.curve(key)[1]
         return values[-1] if values else None
 
+    @property
+    def judged_by(self) -> str:
+        """The name of the figure that decides which weights are the best."""
+        return deciding({name: None for entry in self.entries for name in entry})
+
     def best(self) -> tuple[float | None, int | None]:
-        """The highest AP, and the first step that had it."""
-        steps, values = self.curve(_JUDGED)
+        """The highest AP (or R@1 of captions), and the first step that had it."""
+        steps, values = self.curve(self.judged_by)
         if not values:
             return None, None
         top = max(range(len(values)), key=lambda index: (values[index], -index))
@@ -80,19 +84,21 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
 
 def table(runs: Sequence[Run]) -> str:
     """A line per run."""
-    lines = [_COLUMNS]
+    judged = " or ".join(name for name in DECIDING if name in {run.judged_by for run in runs})
+    lines = [("run", "state", "steps", "loss", f"best {judged}", "at step", f"last {judged}",
+              "skipped", "images/s")]  # fmt: skip
     for run in runs:
         _, losses = run.curve("loss/total")
-        ap, step = run.best()
+        best, step = run.best()
         lines.append(
             (
                 run.name,
                 run.state,
                 str(run.entries[-1]["step"]),
                 f"{losses[0]:.3f} -> {losses[-1]:.3f}" if losses else "-",
-                _number(ap, ".4f"),
+                _number(best, ".4f"),
                 _number(step, "d"),
-                _number(run.last(_JUDGED), ".4f"),
+                _number(run.last(run.judged_by), ".4f"),
                 _number(run.last("skipped_steps"), ".0f"),
                 _number(run.last("images_per_second"), ".3g"),
             )
@@ -122,7 +128,8 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     for key, panel in zip(keys, panels):
         for index, run in enumerate(runs):
             _draw_curve(panel, *run.curve(key), _look(index), noisy=key.startswith("loss/"))
-        panel.set_title({_RATE: "learning rate", _JUDGED: "AP (validation)"}.get(key, key))
+        titles = {_RATE: "learning rate", **{name: f"{name} (validation)" for name in DECIDING}}
+        panel.set_title(titles.get(key, key))
         panel.set_xlabel("step")
         panel.grid(alpha=0.3)
     for panel in list(panels)[len(keys) :]:
@@ -158,11 +165,11 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
 
 
 def _curves_of(runs: Sequence[Run]) -> list[str]:
-    """Which numbers to draw: all losses, the total first, AP where there is one, the rate."""
+    """Which numbers to draw: all losses, the total first, AP and R@1 where there are, the rate."""
     known = {key for run in runs for entry in run.entries for key in entry}
     losses = sorted(key for key in known if key.startswith("loss/"))
     losses.sort(key=lambda key: key != "loss/total")
-    return [*losses, *(key for key in (_JUDGED, _RATE) if key in known)]
+    return [*losses, *(key for key in (*DECIDING, _RATE) if key in known)]
 
 
 def _entries(file: Path) -> tuple[dict[str, Any], ...]:

@@ -13,7 +13,7 @@ from PIL import Image
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.images import ImageError, read_image
-from glipkit.data.test_set import TestSet
+from glipkit.data.test_set import ClassTestSet
 from glipkit.data.transforms import TestTransform
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch
@@ -67,12 +67,12 @@ def write(
     return DatasetSpec("drawn", folder / "boxes.json", img_dir)
 
 
-def make_test_set(spec: DatasetSpec, *, chunk_size: int = 10, min_size: int = 64) -> TestSet:
+def make_test_set(spec: DatasetSpec, *, chunk_size: int = 10, min_size: int = 64) -> ClassTestSet:
     """A test set whose prompts are as many rows of ones as they have classes."""
     dataset = load_coco(spec)
     ids = [category.category_id for category in dataset.categories]
     chunks = [ids[start : start + chunk_size] for start in range(0, len(ids), chunk_size)]
-    return TestSet(
+    return ClassTestSet(
         dataset=dataset,
         prompts=tuple(
             TokenizedPrompt(
@@ -97,7 +97,7 @@ class KnowingDetector:
         mistakes: drop some boxes, shift others, and invent some; the same on every call.
     """
 
-    def __init__(self, test_set: TestSet, *, mistakes: bool = False) -> None:
+    def __init__(self, test_set: ClassTestSet, *, mistakes: bool = False) -> None:
         self.batch_sizes: list[int] = []
         self._answers: dict[str, Detections] = {}
         dataset = test_set.dataset
@@ -109,8 +109,8 @@ class KnowingDetector:
             boxes = [each for each in dataset.ground_truth() if each["image_id"] == record.image_id]
             answer = _truth(boxes, test_set.category_ids, record.size)
             if mistakes:
-                answer = _spoiled(answer, seed=index, num_phrases=len(test_set.category_ids))
-            self._answers[_hash(test_set.transform(image))] = answer
+                answer = spoiled(answer, seed=index, num_phrases=len(test_set.category_ids))
+            self._answers[picture_hash(test_set.transform(image))] = answer
 
     def __call__(
         self,
@@ -120,7 +120,7 @@ class KnowingDetector:
     ) -> list[Detections]:
         self.batch_sizes.append(len(images))
         answers = [
-            self._answers[_hash(pixels[:, :height, :width])]
+            self._answers[picture_hash(pixels[:, :height, :width])]
             for pixels, (height, width) in zip(images.pixels, images.sizes)
         ]
         assert [answer.image_size for answer in answers] == list(original_sizes)
@@ -137,7 +137,8 @@ def _truth(
     return Detections(corners, scores, torch.tensor(phrases, dtype=torch.int64), size)
 
 
-def _spoiled(truth: Detections, *, seed: int, num_phrases: int) -> Detections:
+def spoiled(truth: Detections, *, seed: int, num_phrases: int) -> Detections:
+    """The same with boxes dropped, shifted and invented."""
     random = torch.Generator().manual_seed(seed)
     kept = torch.rand(len(truth), generator=random) > 0.2
     shift = 2 * torch.rand(len(truth), 4, generator=random)
@@ -152,5 +153,6 @@ def _spoiled(truth: Detections, *, seed: int, num_phrases: int) -> Detections:
     )
 
 
-def _hash(pixels: torch.Tensor) -> str:
+def picture_hash(pixels: torch.Tensor) -> str:
+    """What tells a picture from others."""
     return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()

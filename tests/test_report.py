@@ -55,6 +55,20 @@ def test_a_run_becomes_a_table_and_a_picture(
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 20  # axes, text, curves
 
 
+def test_a_run_judged_by_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "captions"
+    folder.mkdir()
+    entries = [{"step": step, "R@1": recall, "R@5": 1.0} for step, recall in ((1, 0.2), (2, 0.6))]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
+    classes = write_run(tmp_path / "classes")
+    assert main([str(folder), "--no-picture"]) == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert "best R@1" in heading
+    assert line.split()[-5:] == ["0.6000", "2", "0.6000", "-", "-"]
+    assert main([str(folder), str(classes), "-o", str(tmp_path / "both.png")]) == 0
+    assert "best AP or R@1" in capsys.readouterr().out
+
+
 def test_several_runs_and_folders_of_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

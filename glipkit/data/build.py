@@ -4,9 +4,11 @@ import logging
 
 from yacs.config import CfgNode
 
+from glipkit.data.caption_test_set import make_caption_test_set
 from glipkit.data.catalog import DatasetSpec, find_dataset
+from glipkit.data.datasets.captioned_pictures import load_captioned
 from glipkit.data.datasets.coco import load_coco
-from glipkit.data.test_set import TestSet
+from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.data.training.build import build_train_loader
 from glipkit.data.transforms import TestTransform
 from glipkit.grounding.captions import class_prompts
@@ -19,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 def build_test_sets(cfg: CfgNode, tokenizer: Tokenizer) -> list[TestSet]:
     """The datasets of DATASETS.TEST, each with its prompts.
+
+    Classes are asked in prompts that all pictures share; of a dataset of captions every picture is
+    asked its own. A caption may have any number of phrases, whatever
+    TEST.MDETR_STYLE_AGGREGATE_CLASS_NUM says.
 
     Raises:
         ValueError: DATASETS.TEST is empty, a name is unknown, a dataset is of a kind that cannot
@@ -35,6 +41,7 @@ def build_test_sets(cfg: CfgNode, tokenizer: Tokenizer) -> list[TestSet]:
     ]
     for spec in specs:  # before the first of them is loaded
         _check_kind(spec, task=cfg.TEST.EVAL_TASK)
+        _check_truth(spec, truth=cfg.DATASETS.FLICKR_GT_TYPE)
         spec.check_files()
     return [_build_test_set(cfg, spec, tokenizer) for spec in specs]
 
@@ -51,6 +58,8 @@ def build_test_transform(cfg: CfgNode) -> TestTransform:
 
 
 def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
+    if spec.kind == "grounding":
+        return _build_caption_test_set(cfg, spec, tokenizer)
     words = cfg.DATASETS
     dataset = load_coco(
         spec,
@@ -76,11 +85,24 @@ def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> Te
         len(prompts),
         "prompt" if len(prompts) == 1 else "prompts",
     )
-    return TestSet(
+    return ClassTestSet(
         dataset=dataset,
         prompts=tuple(tokenizer(prompt, max_tokens=max_tokens) for prompt in prompts),
         captions=tuple(prompt.caption for prompt in prompts),
         category_ids=tuple(category.category_id for category in dataset.categories),
+        transform=build_test_transform(cfg),
+        divisor=cfg.DATALOADER.SIZE_DIVISIBILITY,
+    )
+
+
+def _build_caption_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
+    dataset = load_captioned(spec)
+    if cfg.TEST.SUBSET > 0:
+        dataset = dataset.first(cfg.TEST.SUBSET)
+    return make_caption_test_set(
+        dataset,
+        tokenizer,
+        max_tokens=cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN,
         transform=build_test_transform(cfg),
         divisor=cfg.DATALOADER.SIZE_DIVISIBILITY,
     )
@@ -92,22 +114,29 @@ def _check_kind(spec: DatasetSpec, *, task: str) -> None:
             f"dataset {spec.name!r} keeps pictures and boxes in TSV files, which glipkit reads for "
             "training only; to evaluate, name its COCO json and image folder in DATASETS.REGISTER"
         )
-    if task == "grounding" and spec.kind == "coco":
+    if task == "grounding" and spec.kind != "grounding":
         raise ValueError(
             f"TEST.EVAL_TASK is 'grounding', but dataset {spec.name!r} has classes, not captions; "
             "set TEST.EVAL_TASK detection"
         )
-    reasons = {
-        "lvis": "is labelled like LVIS (not exhaustively) and needs LVIS AP",
-        "grounding": "consists of captions with boxes and needs phrase recall",
-    }
-    if spec.kind in reasons:
-        message = (
-            f"dataset {spec.name!r} {reasons[spec.kind]}, which this version of glipkit does not "
-            "compute; COCO AP would mislead"
+    if task == "detection" and spec.kind == "grounding":
+        raise ValueError(
+            f"TEST.EVAL_TASK is 'detection', but dataset {spec.name!r} has captions, not classes; "
+            "set TEST.EVAL_TASK grounding, or leave it out: then every dataset is judged as what "
+            "it is"
         )
-        if spec.kind == "lvis":
-            message += (
-                '. To have it all the same, name the file in DATASETS.REGISTER with kind: "coco"'
-            )
-        raise ValueError(message)
+    if spec.kind == "lvis":
+        raise ValueError(
+            f"dataset {spec.name!r} is labelled like LVIS (not exhaustively) and needs LVIS AP, "
+            "which this version of glipkit does not compute; COCO AP would mislead. To have it all "
+            'the same, name the file in DATASETS.REGISTER with kind: "coco"'
+        )
+
+
+def _check_truth(spec: DatasetSpec, *, truth: str) -> None:
+    if spec.kind == "grounding" and truth != "separate":
+        raise ValueError(
+            f"DATASETS.FLICKR_GT_TYPE is {truth!r}, but this version of glipkit judges the phrases "
+            f'of dataset {spec.name!r} by each of their boxes alone (recall by the "any" '
+            "protocol); set DATASETS.FLICKR_GT_TYPE separate"
+        )

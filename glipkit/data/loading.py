@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from glipkit.data.collate import collate
-from glipkit.data.datasets.coco import CocoDetection
+from glipkit.data.datasets.coco_file import ImageRecord
 from glipkit.data.images import ImageError, read_image
 from glipkit.data.sample import Failure, Fetched, Sample
 from glipkit.data.samplers import ShardedBatches, batches_of_equal_shape
@@ -25,13 +26,39 @@ BATCHES_AHEAD = 2
 Item = TypeVar("Item")
 
 
+class Pictures(Protocol):
+    """The pictures of a dataset, wherever they come from."""
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the annotation file, in hex."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where they lie."""
+
+    @property
+    def images(self) -> Sequence[ImageRecord]:
+        """Their ids, files and sizes, in the file's order."""
+
+    def __len__(self) -> int:
+        """How many they are."""
+
+    def path(self, index: int) -> Path:
+        """Where picture `index` lies."""
+
+
 @dataclass(frozen=True, slots=True)
 class TestImages(Dataset[Sample | Failure]):
     """The pictures of a dataset as the model wants them; what cannot be read comes as a Failure."""
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
-    dataset: CocoDetection
+    dataset: Pictures
     transform: TestTransform
 
     def __len__(self) -> int:

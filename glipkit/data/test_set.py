@@ -1,42 +1,33 @@
 """One dataset with everything needed to be asked about it."""
 
 import hashlib
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from glipkit.data.datasets.coco import CocoDetection
-from glipkit.data.loading import TestImages, make_loader
+from glipkit.data.loading import Pictures, TestImages, make_loader
 from glipkit.data.transforms import TestTransform
 from glipkit.structures.prompts import TokenizedPrompt
 
 
-@dataclass(frozen=True, slots=True)
-class TestSet:
-    """Pictures, the words to look for in them, and what the words stand for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestSet(ABC):
+    """Pictures, and the words to look for in each of them.
 
-    Phrase ids run on over the prompts: the first phrase of the second prompt follows the last one
-    of the first.
+    Phrase ids run on over the prompts of a picture: the first phrase of its second prompt follows
+    the last one of the first.
     """
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
-    dataset: CocoDetection
-    prompts: tuple[TokenizedPrompt, ...]
-    captions: tuple[str, ...]  # the prompts as they read
-    category_ids: tuple[int, ...]  # phrase id -> category id
+    dataset: Pictures
     transform: TestTransform
     divisor: int  # padded sides are multiples of this; 0 pads nothing
-
-    def __post_init__(self) -> None:
-        phrases = sum(prompt.num_phrases for prompt in self.prompts)
-        if phrases != len(self.category_ids):
-            raise ValueError(
-                f"{len(self.prompts)} prompts hold {phrases} phrases for "
-                f"{len(self.category_ids)} categories"
-            )
+    captions: tuple[str, ...] = ()  # the prompts as they read, if every picture is asked the same
 
     @property
     def name(self) -> str:
@@ -45,6 +36,10 @@ class TestSet:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    @abstractmethod
+    def prompts_of(self, index: int) -> Sequence[TokenizedPrompt]:
+        """The prompts that picture `index` is asked, at least one."""
 
     def loader(
         self,
@@ -70,17 +65,52 @@ class TestSet:
 
     def fingerprint(self) -> dict[str, Any]:
         """What answers depend on, as plain data: pictures, words, input size."""
-        tokens = hashlib.sha256()
-        for prompt in self.prompts:
-            for tensor in (prompt.token_ids, prompt.token_mask.long(), prompt.phrase_tokens):
-                tokens.update(repr(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
         return {
             "dataset": self.name,
             "annotations_sha256": self.dataset.digest,
             "num_images": len(self),
-            "image_folder": str(self.dataset.img_dir.absolute()),
-            "captions": list(self.captions),
-            "prompts_sha256": tokens.hexdigest(),
-            "category_ids": list(self.category_ids),
+            "image_folder": ", ".join(str(each.absolute()) for each in self.dataset.folders),
             "input": {**asdict(self.transform), "size_divisibility": self.divisor},
+            **self._words(),
         }
+
+    @abstractmethod
+    def _words(self) -> dict[str, Any]:
+        """The part of the fingerprint that tells the words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassTestSet(TestSet):
+    """Pictures that are all asked for the same classes."""
+
+    dataset: CocoDetection
+    prompts: tuple[TokenizedPrompt, ...]
+    category_ids: tuple[int, ...]  # phrase id -> category id
+
+    def __post_init__(self) -> None:
+        phrases = sum(prompt.num_phrases for prompt in self.prompts)
+        if phrases != len(self.category_ids):
+            raise ValueError(
+                f"{len(self.prompts)} prompts hold {phrases} phrases for "
+                f"{len(self.category_ids)} categories"
+            )
+
+    def prompts_of(self, index: int) -> Sequence[TokenizedPrompt]:
+        """The same prompts for every picture."""
+        return self.prompts
+
+    def _words(self) -> dict[str, Any]:
+        return {
+            "captions": list(self.captions),
+            "prompts_sha256": hash_prompts(self.prompts),
+            "category_ids": list(self.category_ids),
+        }
+
+
+def hash_prompts(prompts: Iterable[TokenizedPrompt]) -> str:
+    """SHA-256 of tokens and of what they spell, in hex."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        for tensor in (prompt.token_ids, prompt.token_mask.long(), prompt.phrase_tokens):
+            digest.update(repr(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -28,7 +28,7 @@ class LoopState:
     """What changes while the loop runs, besides weights, optimizer and schedule."""
 
     step: int = 0  # steps done; the place in the data follows from it
-    best_ap: float | None = None
+    best_ap: float | None = None  # or R@1, where only captions are judged
     best_step: int | None = None
     skipped: int = 0  # steps without a finite loss or gradient, all in all
     skipped_in_row: int = 0
@@ -51,6 +51,6 @@ class Outcome:
 
     reason: Literal["done", "validation stood still"]
     steps: int
-    best_ap: float | None
+    best_ap: float | None  # or R@1, where only captions are judged
     best_step: int | None
     skipped: int

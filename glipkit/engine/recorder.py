@@ -11,6 +11,7 @@ from typing import Any
 from glipkit.runtime.distributed import from_main, is_main
 from glipkit.runtime.files import write_atomically
 from glipkit.runtime.progress import step_progress
+from glipkit.structures.figures import DECIDING
 
 logger = logging.getLogger(__name__)
 
@@ -21,9 +22,9 @@ class Recorder:
     """Keeps the numbers of a run; on ranks other than 0 it does nothing.
 
     Every line of metrics.jsonl is a JSON object with "step", the steps done: losses, rates and
-    times where `log` wrote it, "AP" and its companions where `evaluated` did. Numbers that are not
-    finite are null. A line is written at once, so a killed process loses none. When a run goes on,
-    lines of steps that it will make again are cut, so that no step stands there twice.
+    times where `log` wrote it, "AP" or "R@1" and their companions where `evaluated` did. Numbers
+    that are not finite are null. A line is written at once, so a killed process loses none. When a
+    run goes on, lines of steps that it will make again are cut, so that no step stands twice.
 
     Args:
         folder: of the run.
@@ -75,11 +76,11 @@ class Recorder:
 
         Args:
             step: steps done.
-            metrics: name -> number, "AP" among them.
+            metrics: name -> number, one of DECIDING among them.
         """
         if is_main() and step == self._first_step:  # it was stopped before it was saved
             self._file.close()
-            _rewrite(self._path, lambda entry: not (entry["step"] == step and "AP" in entry))
+            _rewrite(self._path, lambda entry: entry["step"] != step or not _is_judged(entry))
             self._file = self._path.open("ab", buffering=0)
         self._keep(step, metrics, "validation/")
         self._pace.pause()
@@ -153,6 +154,11 @@ def _json_number(value: Any) -> Any:
         return value
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def _is_judged(entry: Mapping[str, Any]) -> bool:
+    """Whether a line comes from an evaluation."""
+    return any(name in entry for name in DECIDING)
 
 
 def _rewrite(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:

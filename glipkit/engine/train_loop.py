@@ -20,6 +20,7 @@ from glipkit.engine.schedule import Schedule
 from glipkit.engine.step import Stepper, StepReport
 from glipkit.runtime.distributed import any_rank, broadcast_object, gather_objects
 from glipkit.runtime.seeding import random_state, restore_random_state
+from glipkit.structures.figures import deciding
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ def train(
         set_modes: puts what learns into training mode and what is frozen into evaluation mode.
         save: writes everything needed to go on. Called before an evaluation, which a run that is
             stopped meanwhile makes again.
-        evaluate: step -> figures of the weights as they are then, "AP" among them; those of rank 0
-            count.
+        evaluate: step -> figures of the weights as they are then, of which one decides which are
+            the best (`deciding`); those of rank 0 count.
         keep_best: keeps the weights as they are then, which are the best so far.
         ema: the running mean of the weights.
 
@@ -150,16 +151,17 @@ def _judge(
     """Whether the weights are the best so far. Leaves no trace: the run goes on with its chance."""
     chance = random_state(device)
     metrics = broadcast_object(evaluate(state.step))  # what follows is the same on all ranks
-    ap = metrics.get("AP")
-    if ap is None or math.isnan(ap):
-        logger.warning("step %d: the evaluation gave no AP; it counts as 0", state.step)
-        ap = 0.0
-    better = state.best_ap is None or ap > state.best_ap
+    name = deciding(metrics)
+    figure = metrics.get(name)
+    if figure is None or math.isnan(figure):
+        logger.warning("step %d: the evaluation gave no %s; it counts as 0", state.step, name)
+        figure = 0.0
+    better = state.best_ap is None or figure > state.best_ap
     if better:
-        state.best_ap, state.best_step = ap, state.step
+        state.best_ap, state.best_step = figure, state.step
         if keep_best is not None:
             keep_best(state.step)
-    recorder.evaluated(state.step, {**metrics, "best_AP": state.best_ap})
+    recorder.evaluated(state.step, {**metrics, f"best_{name}": state.best_ap})
     restore_random_state(chance, device)
     return better
 

@@ -4,14 +4,18 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from glipkit.data.caption_test_set import CaptionTestSet
 from glipkit.data.test_set import TestSet
 from glipkit.evaluation.coco import CocoEvaluator
 from glipkit.evaluation.evaluator import Evaluator
+from glipkit.evaluation.phrase_recall import PhraseRecall
 from glipkit.runtime.distributed import world_size
 
 
 def build_evaluator(test_set: TestSet) -> Evaluator:
-    """The judge of a test set."""
+    """The judge of a test set: COCO AP of classes, recall of the phrases of captions."""
+    if isinstance(test_set, CaptionTestSet):
+        return PhraseRecall(test_set.dataset)
     return CocoEvaluator(test_set.dataset, test_set.category_ids)
 
 
@@ -21,7 +25,7 @@ def images_per_rank(cfg: CfgNode) -> int:
 
 
 def describe_protocol(cfg: CfgNode, *, weights: str) -> dict[str, Any]:
-    """What answers depend on besides the test set, as plain data.
+    """What answers depend on besides the test set and the metric, as plain data.
 
     Args:
         cfg: the configuration.
@@ -47,7 +51,6 @@ def describe_protocol(cfg: CfgNode, *, weights: str) -> dict[str, Any]:
             "special_tokens_masked": language.MASK_SPECIAL,
         },
         "weights": weights,
-        "metric": "COCO box AP (pycocotools)",
         "precision": cfg.TEST.PRECISION,
         "chunk_size": cfg.TEST.CHUNKED_EVALUATION,
         "score_aggregation": head.SCORE_AGG,

@@ -30,6 +30,8 @@ class CocoEvaluator:
     those of `predictions()`, so whoever runs pycocotools on the written file finds the same AP.
     """
 
+    metric = "COCO box AP (pycocotools)"
+
     def __init__(self, dataset: CocoDetection, category_ids: Sequence[int]) -> None:
         self.dataset = dataset
         self.category_ids = tuple(category_ids)  # phrase id -> category id
@@ -81,15 +83,17 @@ class CocoEvaluator:
         )
 
     def _per_class(self, judge: COCOeval) -> tuple[ClassFigure, ...]:
-        # precision: (IoU thresholds, recall thresholds, classes, areas, detection limits)
+        # precision: (IoU thresholds from 0.5 on, recall thresholds, classes, areas, detection limits)
         precision = judge.eval["precision"][:, :, :, 0, -1]
-        figures = []
-        for index, category in enumerate(self.dataset.categories):
-            values = precision[:, :, index]
-            values = values[values > -1]
-            value = _figure(values.mean()) if values.size else None
-            figures.append(ClassFigure(category.category_id, category.name, value))
-        return tuple(figures)
+        return tuple(
+            ClassFigure(
+                category.category_id,
+                category.name,
+                _mean(precision[:, :, index]),
+                _mean(precision[0, :, index]),
+            )
+            for index, category in enumerate(self.dataset.categories)
+        )
 
     def _as_annotations(self) -> list[dict[str, Any]]:
         return [
@@ -108,6 +112,11 @@ class CocoEvaluator:
         with contextlib.redirect_stdout(io.StringIO()):
             index.createIndex()
         return index
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else None
 
 
 def _figure(value: np.floating) -> float | None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from glipkit.evaluation.evaluator import check_answers
 from glipkit.structures.boxes import to_xywh
 from glipkit.structures.detections import Detections
 
@@ -27,15 +27,9 @@ def to_coco_results(
     Raises:
         ValueError: a box or score is not finite, or a phrase id has no category.
     """
+    check_answers(image_id, detections, num_phrases=len(category_ids))
     boxes, scores = detections.boxes.float(), detections.scores.float()
-    if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
-        raise ValueError(f"the detections of image {image_id} are not finite; the model is broken")
     phrases = detections.phrase_ids.tolist()
-    if phrases and not 0 <= min(phrases) <= max(phrases) < len(category_ids):
-        raise ValueError(
-            f"the detections of image {image_id} answer phrases {min(phrases)} to {max(phrases)}, "
-            f"but {len(category_ids)} were asked"
-        )
     return [
         {"image_id": image_id, "category_id": category_ids[phrase], "bbox": box, "score": score}
         for phrase, box, score in zip(

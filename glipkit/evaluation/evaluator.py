@@ -1,6 +1,6 @@
 """What anything that judges detections looks like."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from glipkit.structures.detections import Detections
@@ -13,6 +13,7 @@ class ClassFigure:
     category_id: int
     name: str
     value: float | None
+    value50: float | None = None  # the same where half an overlap is enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,13 @@ class Judgement:
     metrics: dict[str, float | None]
     per_class: tuple[ClassFigure, ...]
     table: str  # the figures as people know them
+    counts: dict[str, int] = field(default_factory=dict)  # what the figures are means of
 
 
 class Evaluator(Protocol):
     """Collects the detections of a dataset and judges them together."""
+
+    metric: str  # what is computed, by which protocol
 
     def process(self, image_id: int, detections: Detections) -> None:
         """Take the detections of one picture, in its original pixels."""
@@ -41,3 +45,24 @@ class Evaluator(Protocol):
     def evaluate(self) -> Judgement:
         """Judge everything taken so far."""
         ...
+
+
+def check_answers(image_id: int, detections: Detections, *, num_phrases: int) -> None:
+    """Refuse detections that nobody can judge.
+
+    Args:
+        image_id: of the picture, for messages.
+        detections: of one picture.
+        num_phrases: how many phrases were asked.
+
+    Raises:
+        ValueError: a box or score is not finite, or a phrase was not asked.
+    """
+    if not (detections.boxes.isfinite().all() and detections.scores.isfinite().all()):
+        raise ValueError(f"the detections of image {image_id} are not finite; the model is broken")
+    phrases = detections.phrase_ids.tolist()
+    if phrases and not 0 <= min(phrases) <= max(phrases) < num_phrases:
+        raise ValueError(
+            f"the detections of image {image_id} answer phrases {min(phrases)} to {max(phrases)}, "
+            f"but {num_phrases} were asked"
+        )

@@ -1,19 +1,34 @@
 """Annotated pictures of an evaluation: what was found, and what should have been."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from glipkit.data.caption_test_set import CaptionTestSet
 from glipkit.data.images import ImageError, read_image
-from glipkit.data.test_set import TestSet
+from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.structures.boxes import from_xywh
 from glipkit.structures.detections import Detections
 from glipkit.visualize import contact_sheet, draw
 
 _BOXES_SHOWN = 10  # more than that and nobody can read the picture
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What one drawn picture shows."""
+
+    index: int  # of the picture
+    number: int  # that tells it from others of the same file
+    names: tuple[str, ...]  # of the phrases
+    found: Detections
+    truth: Detections
 
 
 def save_pictures(
@@ -25,32 +40,29 @@ def save_pictures(
         test_set: pictures and names.
         folder: where `evaluate` left predictions.json; pictures go to `folder`/pictures/, and all
             of them together to `folder`/pictures.png.
-        count: how many pictures; 0 draws nothing.
+        count: how many; 0 draws nothing. Where pictures are asked captions, each caption has its
+            own.
         score_threshold: boxes below this are left out; at most the 10 best are drawn.
 
     Returns:
         The sheet with all pictures; None when there is none.
     """
-    predictions = json.loads((folder / "predictions.json").read_text()) if count > 0 else []
-    dataset = test_set.dataset
-    ground_truth = dataset.ground_truth() if count > 0 else []
+    if count <= 0:
+        return None
+    predictions = json.loads((folder / "predictions.json").read_text())
+    by_caption = isinstance(test_set, CaptionTestSet)
+    answers = (_of_captions if by_caption else _of_classes)(test_set, predictions)
     drawn = []
-    for index, record in enumerate(dataset.images[: max(count, 0)]):
+    for answer in islice(answers, count):
+        record = test_set.dataset.images[answer.index]
         try:
-            image = read_image(dataset.path(index), record.size)
+            image = read_image(test_set.dataset.path(answer.index), record.size)
         except ImageError:
             continue  # the evaluation has named and counted it
-        truth = [each for each in ground_truth if each["image_id"] == record.image_id]
-        found = [each for each in predictions if each["image_id"] == record.image_id]
-        found = sorted(found, key=lambda each: -each["score"])[:_BOXES_SHOWN]
         picture = draw(
-            image,
-            _detections(found, test_set, record.size),
-            [category.name for category in dataset.categories],
-            score_threshold=score_threshold,
-            truth=_detections(truth, test_set, record.size),
+            image, answer.found, answer.names, score_threshold=score_threshold, truth=answer.truth
         )
-        path = folder / "pictures" / f"{Path(record.file_name).stem}_{record.image_id}.png"
+        path = folder / "pictures" / f"{Path(record.file_name).stem}_{answer.number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
         drawn.append(picture)
@@ -61,16 +73,62 @@ def save_pictures(
     return sheet
 
 
-def _detections(
-    annotations: Sequence[Mapping[str, Any]], test_set: TestSet, size: tuple[int, int]
-) -> Detections:
-    """COCO annotations or results as detections; what has no score is certain."""
+def _of_classes(
+    test_set: ClassTestSet, predictions: Sequence[Mapping[str, Any]]
+) -> Iterator[_Answer]:
+    names = tuple(category.name for category in test_set.dataset.categories)
     phrases = {category: phrase for phrase, category in enumerate(test_set.category_ids)}
-    known = [each for each in annotations if each["category_id"] in phrases]
-    boxes = torch.tensor([each["bbox"] for each in known], dtype=torch.float32).reshape(-1, 4)
-    return Detections(
-        boxes=from_xywh(boxes),
-        scores=torch.tensor([each.get("score", 1.0) for each in known], dtype=torch.float32),
-        phrase_ids=torch.tensor([phrases[each["category_id"]] for each in known]).long(),
-        image_size=size,
-    )
+    ground_truth = test_set.dataset.ground_truth()
+    for index, record in enumerate(test_set.dataset.images):
+        found, truth = (
+            [each for each in boxes
+             if each["image_id"] == record.image_id and each["category_id"] in phrases]
+            for boxes in (predictions, ground_truth)
+        )  # fmt: skip
+        found, truth = (
+            _detections(
+                from_xywh(_rows([each["bbox"] for each in boxes])),
+                [each.get("score", 1.0) for each in boxes],  # what has no score is certain
+                [phrases[each["category_id"]] for each in boxes],
+                record.size,
+            )
+            for boxes in (_best(found), truth)
+        )
+        yield _Answer(index, record.image_id, names, found, truth)
+
+
+def _of_captions(
+    test_set: CaptionTestSet, predictions: Sequence[Mapping[str, Any]]
+) -> Iterator[_Answer]:
+    for index, record in enumerate(test_set.dataset.images):
+        for caption in test_set.dataset.captions(index):
+            found = _best(each for each in predictions if each["image_id"] == caption.record_id)
+            owners = [number for number, boxes in enumerate(caption.boxes) for _ in boxes]
+            yield _Answer(
+                index=index,
+                number=caption.record_id,
+                names=tuple(phrase.text for phrase in caption.prompt.phrases),
+                found=_detections(
+                    _rows([each["box"] for each in found]),
+                    [each["score"] for each in found],
+                    [each["phrase"] for each in found],
+                    record.size,
+                ),
+                truth=_detections(
+                    torch.cat(caption.boxes).float(), [1.0] * len(owners), owners, record.size
+                ),
+            )
+
+
+def _best(predictions: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(predictions, key=lambda each: -each["score"])[:_BOXES_SHOWN]
+
+
+def _rows(boxes: Sequence[Sequence[float]]) -> Tensor:
+    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+
+
+def _detections(
+    boxes: Tensor, scores: Sequence[float], phrase_ids: Sequence[int], size: tuple[int, int]
+) -> Detections:
+    return Detections(boxes, torch.tensor(scores).float(), torch.tensor(phrase_ids).long(), size)

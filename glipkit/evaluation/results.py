@@ -63,13 +63,14 @@ class Results:
             parts.append("n/a (-1.000 above): the dataset has no box to measure this on")
         if self.failures:
             parts.append(failure_table(self.failures, self.num_images))
-        return "\n".join(parts)
+        return "\n".join(part for part in parts if part)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for results.json."""
         return {
             "dataset": self.dataset,
             "metrics": self.metrics,
+            "counts": self.judgement.counts,
             "per_class": [asdict(figure) for figure in self.judgement.per_class],
             "num_images": self.num_images,
             "num_predictions": self.num_predictions,

@@ -32,9 +32,10 @@ from glipkit.structures.prompts import TokenizedPrompt
 
 logger = logging.getLogger(__name__)
 
-# (images, prompts, original sizes) -> detections in original pixels, phrase ids over all prompts
+# (images, prompts of each image, original sizes) -> detections in original pixels, phrase ids over
+# all prompts of the image
 Detector = Callable[
-    [ImageBatch, Sequence[TokenizedPrompt], Sequence[tuple[int, int]]], list[Detections]
+    [ImageBatch, Sequence[Sequence[TokenizedPrompt]], Sequence[tuple[int, int]]], list[Detections]
 ]
 
 
@@ -60,13 +61,13 @@ def evaluate(
     passed on) `resume=True` goes on from them, with any number of processes that see the folder.
 
     Args:
-        detector: the model behind a callable, in evaluation mode.
-        test_set: pictures and prompts.
+        detector: the model behind a callable, in evaluation mode (`multi_prompt.Detector.each`).
+        test_set: pictures, and the prompts of each.
         evaluator: takes the detections on rank 0.
         output_dir: one folder for each test set.
         depends_on: what else the answers depend on, as plain data: weights hash, thresholds ...
-            Together with the test set's own fingerprint it pins the journal and becomes the
-            `protocol` of results.json.
+            Together with the test set's own fingerprint and the metric it pins the journal and
+            becomes the `protocol` of results.json.
         settings: the whole configuration as plain data, for results.json.
         batch_size: pictures in a batch; no answer depends on it.
         num_workers: processes that read pictures, fewer where `beside_model` says so; 0 reads in
@@ -80,7 +81,7 @@ def evaluate(
         JournalError: the journal belongs to another evaluation or is damaged.
         ValueError: not one picture could be read, or the detector's answers are not usable.
     """
-    depends_on = {**test_set.fingerprint(), **depends_on}
+    depends_on = {**test_set.fingerprint(), "metric": evaluator.metric, **depends_on}
     known = _known_so_far(output_dir, depends_on, resume)
     done = broadcast_object(set(known))
     images = test_set.dataset.images
@@ -147,6 +148,7 @@ def _predict(
     """This rank's share: image id -> detections, and what could not be read."""
     found: dict[int, Detections] = {}
     failures: list[Failure] = []
+    index_of = {image.image_id: index for index, image in enumerate(test_set.dataset.images)}
     with image_progress(loader.batch_sampler.num_images, test_set.name) as bar:
         for fetched in placed(loader, device):
             for failure in fetched.failures:
@@ -156,7 +158,8 @@ def _predict(
                 failures.append(failure)
                 bar.update()
             for batch in fetched.batches:
-                for image_id, detections in _detect(detector, test_set, batch):
+                prompts = [test_set.prompts_of(index_of[each]) for each in batch.image_ids]
+                for image_id, detections in _detect(detector, prompts, batch):
                     journal.add(image_id, detections)
                     found[image_id] = detections
                 bar.update(len(batch))
@@ -164,8 +167,10 @@ def _predict(
 
 
 @torch.inference_mode()
-def _detect(detector: Detector, test_set: TestSet, batch: Batch) -> list[tuple[int, Detections]]:
-    answers = detector(batch.images, test_set.prompts, batch.original_sizes)
+def _detect(
+    detector: Detector, prompts: Sequence[Sequence[TokenizedPrompt]], batch: Batch
+) -> list[tuple[int, Detections]]:
+    answers = detector(batch.images, prompts, batch.original_sizes)
     if len(answers) != len(batch):
         raise ValueError(f"the detector answered {len(answers)} times for {len(batch)} images")
     return [(image_id, answer.to("cpu")) for image_id, answer in zip(batch.image_ids, answers)]

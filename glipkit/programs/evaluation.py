@@ -109,7 +109,7 @@ def judge(
         strict: stop at the first picture that cannot be read.
     """
     results = evaluate(
-        build_detector(cfg, model),
+        build_detector(cfg, model).each,
         test_set,
         build_evaluator(test_set),
         output_dir=folder,

@@ -20,6 +20,7 @@ from glipkit.programs.trained import judge_trained, weights_to_judge
 from glipkit.programs.training import Trained, train_model
 from glipkit.runtime.distributed import from_main, is_main, world_size
 from glipkit.runtime.files import write_atomically
+from glipkit.structures.figures import deciding
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,9 @@ def _one(run: PlannedRun, cfg: CfgNode, options: Options, device: torch.device) 
     figures = from_main(lambda: _known(folder, asked))  # all ranks judge, or none
     if figures is None:
         found = judge_trained(tested, trained, folder=folder, which=which, device=device)
-        figures = {name: results.metrics["AP"] for name, results in found.items()}
+        figures = {
+            name: results.metrics[deciding(results.metrics)] for name, results in found.items()
+        }
     result = _result(run, trained, figures)
     if is_main():
         content = json.dumps({"asked": asked, **result.to_json()}, indent=2)

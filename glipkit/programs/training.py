@@ -58,7 +58,7 @@ class Trained:
     steps: int
     reason: str  # why it ended
     best_step: int | None  # None: nothing was evaluated
-    best_ap: float | None
+    best_ap: float | None  # or R@1, where only captions were judged
     skipped_steps: int
     is_partial: bool  # what is saved goes on top of the base weights
     base: str  # the weights that training started from
@@ -246,7 +246,7 @@ class _Run:
         )
 
     def _evaluate(self, step: int) -> Mapping[str, float | None]:
-        """Figures of the weights as they are now: their means over the test sets."""
+        """Figures of the weights as they are now: their means over the test sets that have them."""
         model = self._plain().eval()
         digest = weights_hash(model)
         found = []
@@ -259,7 +259,8 @@ class _Run:
             )
             logger.info("step %d, %s: %s", step, test_set.name, _figures(results.metrics))
             found.append(results.metrics)
-        return {name: _mean([metrics.get(name) for metrics in found]) for name in found[0]}
+        names = dict.fromkeys(name for metrics in found for name in metrics)
+        return {name: _mean([metrics.get(name) for metrics in found]) for name in names}
 
     def _keep(self, which: str, step: int) -> None:
         model = self._plain()
@@ -301,8 +302,8 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _figures(metrics: Mapping[str, float | None]) -> str:
-    shown = {name: metrics.get(name) for name in ("AP", "AP50", "AP75")}
-    return ", ".join(f"{k} {'n/a' if v is None else f'{v:.4f}'}" for k, v in shown.items())
+    shown = list(metrics.items())[:3]  # an evaluator names the main ones first
+    return ", ".join(f"{k} {'n/a' if v is None else f'{v:.4f}'}" for k, v in shown)
 
 
 def _write(folder: Path, trained: Trained) -> None:

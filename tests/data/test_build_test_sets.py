@@ -128,8 +128,6 @@ def test_missing_files_show_before_anything_is_read(folder: Path, tokenizer: Tok
     ("name", "message"),
     [
         ("lvis_val", "needs LVIS AP"),
-        ("flickr30k_test", "needs phrase recall"),
-        ("mixed_train", "needs phrase recall"),
         ("objects365_odtsv_val", "name its COCO json"),
     ],
 )
@@ -145,14 +143,25 @@ def test_only_classes_can_be_judged_as_coco_all_the_same(
 ) -> None:
     with pytest.raises(ValueError, match='kind: "coco"'):
         build_test_sets(config(folder, TEST='("lvis_val",)'), tokenizer)
-    with pytest.raises(ValueError, match="needs phrase recall") as caught:
-        build_test_sets(config(folder, TEST='("flickr30k_test",)'), tokenizer)
-    assert "DATASETS.REGISTER" not in str(caught.value)
 
 
 def test_grounding_needs_captions(folder: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="'drawn' has classes, not captions"):
         build_test_sets(config(folder, ["TEST.EVAL_TASK", "grounding"]), tokenizer)
+
+
+def test_captions_are_not_classes(folder: Path, tokenizer: Tokenizer) -> None:
+    cfg = config(folder, ["TEST.EVAL_TASK", "detection"], TEST='("flickr30k_test",)')
+    with pytest.raises(ValueError, match="'flickr30k_test' has captions, not classes"):
+        build_test_sets(cfg, tokenizer)
+
+
+def test_merged_boxes_are_refused_until_they_can_be_judged(
+    folder: Path, tokenizer: Tokenizer
+) -> None:
+    cfg = config(folder, ["DATASETS.FLICKR_GT_TYPE", "merged"], TEST='("flickr30k_test",)')
+    with pytest.raises(ValueError, match=r"FLICKR_GT_TYPE is 'merged'.*FLICKR_GT_TYPE separate"):
+        build_test_sets(cfg, tokenizer)
 
 
 def test_fingerprint_knows_words_and_sizes(folder: Path, tokenizer: Tokenizer) -> None:

@@ -37,17 +37,18 @@ def test_steps_that_are_made_again_are_cut(tmp_path: Path) -> None:
     assert lines(tmp_path) == [{"step": 2, "lr": 1}, {"step": 4, "lr": 1}, {"step": 6, "lr": 2.0}]
 
 
-def test_an_evaluation_that_is_made_again_replaces_the_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("figure", ["AP", "R@1"])
+def test_an_evaluation_that_is_made_again_replaces_the_first(tmp_path: Path, figure: str) -> None:
     first = Recorder(tmp_path, total_steps=8)
     first.log(4, {"lr": 1.0})
-    first.evaluated(4, {"AP": 0.5})
+    first.evaluated(4, {figure: 0.5})
     first.close()
     again = Recorder(tmp_path, total_steps=8, first_step=4)
-    again.evaluated(4, {"AP": 0.5})
-    again.evaluated(8, {"AP": 0.6})
+    again.evaluated(4, {figure: 0.5})
+    again.evaluated(8, {figure: 0.6})
     again.close()
     assert lines(tmp_path) == [
-        {"step": 4, "lr": 1.0}, {"step": 4, "AP": 0.5}, {"step": 8, "AP": 0.6}
+        {"step": 4, "lr": 1.0}, {"step": 4, figure: 0.5}, {"step": 8, figure: 0.6}
     ]  # fmt: skip
 
 

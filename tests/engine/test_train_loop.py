@@ -124,6 +124,18 @@ def test_the_best_is_the_first_of_the_highest(caplog: pytest.LogCaptureFixture) 
     assert run.recorder.evaluations[4] == (5, {"AP": 0.5, "AP50": 0.5, "best_AP": 0.5})
 
 
+def test_recall_decides_where_only_captions_are_judged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = ToyRun()
+    figures = iter([0.25, 0.5, None])
+    with caplog.at_level(logging.WARNING):
+        outcome = run.go(3, save_every=1, evaluate=lambda step: {"R@1": next(figures), "R@5": 1.0})
+    assert (outcome.best_ap, outcome.best_step) == (0.5, 2)
+    assert run.recorder.evaluations[1] == (2, {"R@1": 0.5, "R@5": 1.0, "best_R@1": 0.5})
+    assert "gave no R@1; it counts as 0" in caplog.text
+
+
 def test_the_rate_falls_and_the_run_ends_when_validation_stands_still() -> None:
     run = ToyRun(patience=Patience(before_step=2, before_end=3), rate=0.1)
     outcome = run.go(100, save_every=2, log_every=1, evaluate=scores(0.3, 0.4, 0.4, 0.1, 0.2))

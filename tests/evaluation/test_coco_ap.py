@@ -69,6 +69,7 @@ def test_ap_by_hand(tmp_path: Path) -> None:
     assert found.metrics["AP50"] == pytest.approx(1.0)
     assert found.metrics["APs"] == pytest.approx(0.6)  # 400 square pixels are small
     assert found.metrics["APl"] is None
+    assert [each.value50 for each in found.per_class] == [pytest.approx(1.0), None, None]
     assert [(each.name, each.value) for each in found.per_class] == [
         ("cat", pytest.approx(0.6)), ("dog", None), ("owl", None),
     ]  # fmt: skip

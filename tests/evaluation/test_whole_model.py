@@ -41,7 +41,7 @@ def load_test_set(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str
 def run(test_set: TestSet, folder: Path, batch_size: int = 1) -> Results:
     detector = Detector(tiny_glip(), Postprocessor(score_threshold=0.001))
     return evaluate(
-        detector, test_set, build_evaluator(test_set), output_dir=folder,
+        detector.each, test_set, build_evaluator(test_set), output_dir=folder,
         depends_on={"weights": "tiny"}, batch_size=batch_size,
     )  # fmt: skip
 

@@ -29,6 +29,11 @@ class CocoDetection:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the pictures lie."""
+        return (self.img_dir,)
+
     def path(self, index: int) -> Path:
         """Where picture `index` lies."""
         return self.img_dir / self.images[index].file_name

@@ -55,6 +55,11 @@ class GroundingSource:
     def __len__(self) -> int:
         return len(self.file)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the pictures lie."""
+        return tuple(self._folders.values()) or (self._folder,)
+
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) that the annotations claim for sample `index`."""
         height, width = self.file.sizes[index].tolist()
