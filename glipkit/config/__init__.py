@@ -9,10 +9,13 @@ from glipkit.config.load import (
     load_tasks,
     to_yaml,
 )
+from glipkit.config.published import cfg, checked
 
 __all__ = [
     "ConfigError",
     "Task",
+    "cfg",
+    "checked",
     "defaults",
     "expand_task_files",
     "load_config",

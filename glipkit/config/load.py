@@ -71,7 +71,7 @@ def load_config(
     """
     settings = [setting for file in files for setting in _read(file)]
     cfg, unused = merge(settings + parse_overrides(overrides), training=training)
-    _report_unused(unused)
+    report_unused(unused)
     return cfg
 
 
@@ -100,7 +100,7 @@ def load_tasks(
     for path in paths:
         task = _read(path) if task_files else []
         merged.append(merge(model + task + given, training=training))
-    _report_unused(dict.fromkeys(key for _, unused in merged for key in unused))
+    report_unused(dict.fromkeys(key for _, unused in merged for key in unused))
     cfgs = [cfg for cfg, _ in merged]
     _refuse_two_models(paths, cfgs)
     return [Task(name, cfg) for name, cfg in zip(_unique_names(paths), cfgs)]
@@ -142,7 +142,8 @@ def _read(file: str | Path) -> list[Setting]:
     return read_settings(Path(file), SECTIONS)
 
 
-def _report_unused(keys: Iterable[str]) -> None:
+def report_unused(keys: Iterable[str]) -> None:
+    """Say in one line which of the given keys mean nothing here."""
     if keys:
         words = (f"{key} (here: {INSTEAD[key]})" if key in INSTEAD else key for key in keys)
         logger.warning("these keys mean nothing here: %s", ", ".join(words))

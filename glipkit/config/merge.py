@@ -74,7 +74,7 @@ def merge(
             if setting.key in LEGACY:
                 unused[setting.key] = plausible(setting.key, setting.value, LEGACY[setting.key])
             else:
-                _set(cfg, setting.key, setting.value)
+                set_key(cfg, setting.key, setting.value)
                 where[setting.key] = setting.where
         except ConfigError as error:
             raise ConfigError(f"{setting.where}: {error}") from None
@@ -90,7 +90,12 @@ def merge(
     return cfg, unusual
 
 
-def _set(cfg: CfgNode, key: str, value: object) -> None:
+def set_key(cfg: CfgNode, key: str, value: object) -> None:
+    """Give a key a value of its type.
+
+    Raises:
+        ConfigError: an unknown key, or a wrong type; the message does not say where it stands.
+    """
     if key == _REGISTER or key.startswith(_REGISTER + "."):
         _register(cfg.DATASETS.REGISTER, key[len(_REGISTER) + 1 :], value)
         return
