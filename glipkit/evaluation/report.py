@@ -1,0 +1,105 @@
+"""report.html: what an evaluation says about a detector, to be looked at.
+
+Made from what an evaluation leaves in its folder (results.json, predictions.json) and the truth, so
+it can be made long after.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glipkit.data.datasets.coco import CocoDetection
+from glipkit.evaluation.report_figures import picture_errors
+from glipkit.evaluation.report_findings import Findings, study
+from glipkit.evaluation.report_page import page
+from glipkit.evaluation.report_pictures import Shown, extremes, show
+from glipkit.evaluation.report_sections import (
+    class_section,
+    confusion_section,
+    curve_section,
+    figure_section,
+    mistake_section,
+    picture_section,
+    protocol_section,
+)
+from glipkit.runtime.files import write_atomically
+
+FILE_NAME = "report.html"
+NUM_PICTURES = 16
+
+
+def write_report(folder: Path, dataset: CocoDetection, *, num_pictures: int = NUM_PICTURES) -> Path:
+    """Leave report.html beside the results of an evaluation.
+
+    Args:
+        folder: where `evaluate` left results.json and predictions.json.
+        dataset: what was judged.
+        num_pictures: how many pictures are shown, half of them the worst and half the best.
+
+    Returns:
+        The report.
+
+    Raises:
+        FileNotFoundError: the folder holds no evaluation.
+        ValueError: it holds that of another dataset, or none of detections.
+    """
+    results = _read(folder / "results.json")
+    predictions = _read(folder / "predictions.json")
+    _check(folder, results, dataset)
+    findings = study(dataset, results, predictions, origin=str(folder / "predictions.json"))
+    worst, best = _pictures(findings, num_pictures)
+    sections = [
+        figure_section(findings),
+        curve_section(findings),
+        class_section(findings),
+        mistake_section(findings),
+        confusion_section(findings),
+        picture_section(findings.point, worst, best),
+        protocol_section(results),
+    ]
+    path = folder / FILE_NAME
+    write_atomically(path, page(f"{results['dataset']}: evaluation report", sections))
+    return path
+
+
+def _pictures(findings: Findings, count: int) -> tuple[list[Shown], list[Shown]]:
+    """The worst and the best."""
+    truth, found, taken = findings.truth, findings.found, findings.taken
+    num_images = len(findings.dataset)
+    errors = picture_errors(found, truth, findings.matches, taken, num_images)
+    weights = np.bincount(found.image[taken], minlength=num_images)
+    weights = weights + np.bincount(truth.image, minlength=num_images)
+    worst, best = (
+        show(findings.dataset, truth, found, errors, chosen, threshold=findings.point.threshold)
+        for chosen in extremes(errors, weights, count)
+    )
+    return worst, best
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no {path}; expected the folder of an evaluation, where "
+            "tools/test_grounding_net.py left results.json and predictions.json"
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _check(folder: Path, results: Mapping[str, Any], dataset: CocoDetection) -> None:
+    if "AP50" not in results.get("metrics", {}):
+        raise ValueError(
+            f"{folder} holds figures other than average precision "
+            f"({', '.join(results.get('metrics', {})) or 'none'}); reports are made of detections"
+        )
+    then = results["protocol"]["annotations_sha256"]
+    if then != dataset.digest:
+        raise ValueError(
+            f"{dataset.ann_file} is not the file that {folder} was judged by, or has changed since "
+            f"(SHA-256 {dataset.digest[:12]}..., then {then[:12]}...)"
+        )

@@ -1,0 +1,67 @@
+"""A report of an evaluation that was run before: `python -m glipkit.evaluation_report FOLDER`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from glipkit.config.load import load_config
+from glipkit.data.catalog import find_dataset
+from glipkit.data.datasets.coco import CocoDetection, load_coco
+from glipkit.evaluation.report import NUM_PICTURES, write_report
+
+
+def judged_dataset(folder: Path) -> CocoDetection:
+    """The dataset that an evaluation was about, as its config.yaml and results.json name it.
+
+    Raises:
+        FileNotFoundError: the folder holds no evaluation, or the dataset is gone.
+        ValueError: the configuration does not name the dataset of the results.
+    """
+    for name in ("config.yaml", "results.json", "predictions.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"no {name} in {folder}; expected the folder of one evaluation, e.g. "
+                "OUTPUT_DIR/TASK/DATASET"
+            )
+    cfg = load_config([folder / "config.yaml"])
+    wanted = json.loads((folder / "results.json").read_text(encoding="utf-8"))["dataset"]
+    suffix, words = cfg.DATASETS.TEST_DATASETNAME_SUFFIX, cfg.DATASETS
+    specs = [find_dataset(n, registered=words.REGISTER, suffix=suffix) for n in words.TEST]
+    spec = next((each for each in specs if each.name == wanted), None)
+    if spec is None:
+        names = ", ".join(each.name for each in specs)
+        raise ValueError(f"results.json is about {wanted!r}, but config.yaml names {names}")
+    override = words.OVERRIDE_CATEGORY if words.USE_OVERRIDE_CATEGORY else None
+    dataset = load_coco(spec, override_categories=override)
+    return dataset.first(cfg.TEST.SUBSET) if cfg.TEST.SUBSET > 0 else dataset
+
+
+def main(argv: Iterable[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m glipkit.evaluation_report",
+        description="Writes report.html into the folder of an evaluation: curves, mistakes by "
+        "kind, confusions, the best and the worst pictures.",
+        epilog="example:\n  python -m glipkit.evaluation_report out/val/coco_2017_val",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folder", type=Path, help="where tools/test_grounding_net.py left results.json"
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=NUM_PICTURES, metavar="N", help="how many are shown"
+    )
+    args = parser.parse_args(None if argv is None else list(argv))
+    try:
+        path = write_report(args.folder, judged_dataset(args.folder), num_pictures=args.pictures)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"written to {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
