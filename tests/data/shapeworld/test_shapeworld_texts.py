@@ -1,0 +1,177 @@
+"""Texts: true, decidable, and silent about what is held out."""
+
+import re
+from collections import Counter
+
+import pytest
+from drawn_worlds import WORLD, fitting, meaning, scenes
+
+from glipkit.data.shapeworld.phrases import Caption
+from glipkit.data.shapeworld.relations import PLACES, RELATIONS
+from glipkit.data.shapeworld.scenes import Scene
+from glipkit.data.shapeworld.vocabulary import HELD_OUT
+from glipkit.data.shapeworld.word_tests import unseen_words
+
+NAME_LISTS = {"names", "row", "column", "mixed", "shapes", "colours"}
+DECIDED = {"related", "outermost", "largest", "place"}
+Told = list[tuple[Scene, Caption]]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Told:
+    return [
+        (scene, each)
+        for index, scene in enumerate(scenes(250, "train"))
+        for each in WORLD.train_captions(index, scene)
+    ]
+
+
+@pytest.fixture(scope="module")
+def judged() -> Told:
+    drawn = list(enumerate(scenes(250)))
+    told = [(scene, WORLD.val_caption(index, scene)) for index, scene in drawn]
+    related = [(scene, WORLD.relation_caption(index, scene)) for index, scene in drawn]
+    return told + [(scene, each) for scene, each in related if each is not None]
+
+
+def names(caption: Caption) -> list[str]:
+    return [caption.text[mention.start : mention.end] for mention in caption.mentions]
+
+
+def bare_colour(caption: Caption, words: str) -> bool:
+    return caption.kind == "colours" and len(words.split()) == 1
+
+
+def test_every_kind_of_text_is_written(trained: Told) -> None:
+    kinds = Counter(caption.kind for _, caption in trained)
+    assert set(kinds) == NAME_LISTS | DECIDED | {"list", "relation"}
+    share = sum(kinds[kind] for kind in NAME_LISTS) / len(trained)
+    assert share == pytest.approx(0.75, abs=0.06)
+
+
+def test_phrases_own_all_objects_that_they_fit(trained: Told, judged: Told) -> None:
+    for scene, caption in trained + judged:
+        for place, (mention, words) in enumerate(zip(caption.mentions, names(caption))):
+            assert words == words.strip()
+            fit = fitting(words, scene)
+            if caption.kind in DECIDED and place == 0:
+                assert len(fit) == caption.candidates >= 2
+                assert len(mention.objects) == 1
+                assert set(mention.objects) < set(fit)
+            else:
+                assert mention.objects == fit, f"{words!r} of {caption.text!r}"
+
+
+def test_numbers_are_true(trained: Told, judged: Told) -> None:
+    count_of = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+    told = 0
+    for _, caption in trained + judged:
+        for mention, words in zip(caption.mentions, names(caption)):
+            count = count_of.get(words.split()[0])
+            assert count in (None, len(mention.objects))
+            told += count is not None
+    assert told > 50
+
+
+def test_what_is_between_the_names_names_nothing(trained: Told) -> None:
+    for _, caption in trained:
+        if caption.kind in NAME_LISTS:
+            rest = caption.text
+            for mention in reversed(caption.mentions):
+                rest = rest[: mention.start] + rest[mention.end :]
+            assert re.fullmatch(r"(\. )*|( \. )*", rest)
+
+
+def test_sentences_name_an_object_once(trained: Told, judged: Told) -> None:
+    for _, caption in trained + judged:
+        if caption.kind not in NAME_LISTS:
+            owned = [number for mention in caption.mentions for number in mention.objects]
+            assert len(owned) == len(set(owned)) > 0
+
+
+def test_training_is_silent_about_what_is_held_out(trained: Told) -> None:
+    forbidden = re.compile(rf"\b({'|'.join(map(re.escape, unseen_words()))})s?\b")
+    for _, caption in trained:
+        assert not forbidden.search(caption.text)
+        for words in names(caption):
+            said = meaning(words)
+            assert (said.get("colour"), said.get("shape")) not in HELD_OUT
+
+
+def test_half_of_the_negatives_are_near_misses(trained: Told) -> None:
+    near = Counter()
+    for scene, caption in trained:
+        if caption.kind != "names":
+            continue
+        for mention, words in zip(caption.mentions, names(caption)):
+            said = meaning(words)
+            if not mention.objects:
+                near["all"] += 1
+                near["colour"] += any(said["colour"] == each.colour for each in scene.objects)
+                near["shape"] += any(said["shape"] == each.shape for each in scene.objects)
+    assert near["colour"] / near["all"] > 0.5
+    assert near["shape"] / near["all"] > 0.25
+
+
+def test_most_lists_name_something_that_is_there(trained: Told) -> None:
+    lists = [caption for _, caption in trained if caption.kind in NAME_LISTS]
+    empty = sum(not any(mention.objects for mention in each.mentions) for each in lists)
+    assert empty / len(lists) < 0.1
+    assert all(len(each.mentions) >= 1 for each in lists)
+    assert all(len(set(names(each))) == len(each.mentions) for each in lists)
+
+
+def test_names_without_a_shape_mean_no_distractor(trained: Told, judged: Told) -> None:
+    for scene, caption in trained + judged:
+        for words in names(caption):
+            said = meaning(words)
+            if "shape" not in said and "colour" in said:
+                assert said["colour"] not in scene.distractors
+            elif "shape" not in said:
+                assert not scene.distractors
+
+
+def test_relations_are_true_of_one_object_only(judged: Told, trained: Told) -> None:
+    said_by = {words: relation for relation, all_words in RELATIONS.items() for words in all_words}
+    checked = 0
+    for scene, caption in judged + trained:
+        if caption.kind not in ("related", "relation"):
+            continue
+        target, reference = caption.mentions[:2]
+        between = caption.text[target.end : reference.start].strip()
+        axis, sign = {"left": (0, -1), "right": (0, 1), "above": (1, -1), "below": (1, 1)}[
+            said_by[between]
+        ]
+        (middle,) = (scene.objects[number].centre[axis] for number in reference.objects)
+        for number in fitting(names(caption)[0], scene):
+            ahead = sign * (scene.objects[number].centre[axis] - middle)
+            if number in target.objects:
+                assert ahead >= 0.1 * scene.size
+            else:
+                assert ahead <= -0.02 * scene.size
+        checked += 1
+    assert checked > 100
+
+
+def test_places_are_true_of_one_object_only(trained: Told) -> None:
+    words = [words for all_words in PLACES.values() for words in all_words]
+    for scene, caption in trained:
+        if caption.kind != "place":
+            continue
+        (target,) = caption.mentions
+        assert caption.text[target.end :].strip() in words
+        low = any(word in caption.text for word in ("left", "top", "upper"))
+        axis = 0 if any(word in caption.text for word in ("left", "right")) else 1
+        for number in fitting(names(caption)[0], scene):
+            is_low = scene.objects[number].centre[axis] < scene.size / 2
+            assert is_low == (low if number in target.objects else not low)
+
+
+def test_superlatives_are_true(trained: Told) -> None:
+    for scene, caption in trained:
+        if caption.kind == "largest":
+            (target,) = caption.mentions
+            fit = fitting(names(caption)[0], scene)
+            sizes = {number: scene.objects[number].look.size for number in fit}
+            extreme = min if "smallest" in caption.text else max
+            assert extreme(sizes, key=sizes.get) in target.objects
