@@ -1,8 +1,11 @@
 """Where free English names things: character spans of noun phrases. Nothing is ever downloaded."""
 
 import functools
+import os
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from glipkit.grounding.noun_rules import rule_chunks
 from glipkit.grounding.words_apart import apart
@@ -21,7 +24,7 @@ def noun_phrases(caption: str, *, how: str = "auto") -> list[tuple[int, int]]:
     "rules" reads by closed lists and endings (`noun_rules`): determiners, numerals, adjectives and
     owners belong to a phrase; "a pair of shoes" is one; of "a cup of coffee" the cup is; pronouns,
     places ("on the left side"), what is not there ("no people") and "a photo of" are none. It reads
-    about ten thousand words a second and knows no word's meaning, so that it errs where a verb it
+    some twenty thousand words a second and knows no word's meaning, so that it errs where a verb it
     does not know looks like a noun.
 
     "nltk" tags the words with nltk's perceptron and takes an optional determiner, adjectives and
@@ -42,7 +45,7 @@ def noun_phrases(caption: str, *, how: str = "auto") -> list[tuple[int, int]]:
     """
     if how not in HOW:
         raise ValueError(f"noun phrases are found by {', '.join(HOW)}, not by {how!r}")
-    tagger = None if how == "rules" else _tagger()
+    tagger = _tagger() if how == "nltk" or (how == "auto" and _has_data()) else None
     if how == "nltk" and tagger is None:
         raise FileNotFoundError(
             f"nltk's tagger needs its data, taggers/{_TAGGER}, and nothing is downloaded here: put "
@@ -67,20 +70,32 @@ def _by_tags(caption: str, tagger: _Tagger) -> list[tuple[int, int]]:
     ]
 
 
+def _has_data() -> bool:
+    """Whether data of nltk's tagger lie in a folder that nltk looks in.
+
+    Asked before nltk is imported, which takes seconds and is seldom worth it.
+    """
+    if "nltk" in sys.modules:
+        folders = list(sys.modules["nltk"].data.path)
+    else:
+        folders = [*os.environ.get("NLTK_DATA", "").split(os.pathsep), "~/nltk_data"]
+        folders += [f"{sys.prefix}/{each}nltk_data" for each in ("", "share/", "lib/")]
+        folders += [f"/usr/{each}/nltk_data" for each in ("share", "local/share", "lib")]
+    taggers = (Path(folder).expanduser() / "taggers" for folder in folders if folder)
+    return any(any(folder.glob("averaged_perceptron_tagger*")) for folder in taggers)
+
+
 def _tagger() -> _Tagger | None:
-    """The tagger of nltk, if its data are on this machine; they are asked for until they are."""
+    """The tagger of nltk, if its data are on this machine; they are looked for until they are."""
     try:
         return _loaded_tagger()
-    except (
-        ImportError,
-        LookupError,
-    ):  # LookupError is nltk's word for missing data; it fetches none
+    except (ImportError, LookupError):  # LookupError is what nltk says where data are missing
         return None
 
 
 @functools.cache
 def _loaded_tagger() -> _Tagger:
-    import nltk  # half a second, and needed only here
+    import nltk
 
     nltk.pos_tag(["a"])
     return nltk.pos_tag

@@ -318,7 +318,7 @@ def _is_no_thing(chunk: Chunk, number: int) -> bool:
         words = chunk.words[chunk.first : chunk.head + 1]
         return all(w.kind in _DETERMINING or w.text in lists.PLACE_WORDS for w in words)
     follows = chunk.words[chunk.head + 1 : chunk.head + 2]
-    is_about = bool(follows) and follows[0].text == "of"
+    is_about = bool(follows) and follows[0].text in ("of", "with", "showing")
     return number == 0 and is_about and texts[-1] in lists.PICTURES
 
 

@@ -156,8 +156,8 @@ _ADJECTIVES = _words(
     "obese opaque proud pure quaint rapid rear scenic secure severe shallow solid stale stiff "
     "stray sweet swift tame tender timid tough unusual usual vast vivid wicked wise japanese "
     "chinese american british french german italian asian african european mexican thai indian "
-    "korean russian spanish fluorescent ornate snug neon lush strange shabby interesting amazing "
-    "stunning charming adjoining matching outstanding"
+    "korean russian spanish fluorescent ornate snug neon lush medium strange shabby interesting "
+    "amazing stunning charming adjoining matching outstanding"
 )
 _NO_ABLE = _words("table cable vegetable stable fable gable timetable turntable constable syllable")
 _NO_FUL = _words("handful mouthful spoonful armful bowlful cupful roomful")

@@ -145,6 +145,8 @@ def _beside(word: Word, follows: list[Word]) -> Word:
     kind = word.kind
     if kind is Kind.NOUN and word.text in lists.SHADES and after in lists.COLOURS:
         kind = Kind.ADJECTIVE
-    elif word.text in ("next", "close", "closer", "closest") and after == "to":
+    elif (word.text in ("next", "close", "closer", "closest") and after == "to") or (
+        kind is Kind.ADJECTIVE and after == "than"
+    ):
         kind = Kind.PREPOSITION
     return replace(word, kind=kind)

@@ -78,6 +78,8 @@ def phrases(text: str) -> list[str]:
         ("the front wheel of the bike on the left side", ["the front wheel", "the bike"]),
         ("the red one next to another one", ["the red one", "another one"]),
         ("a street with no people", ["a street"]),
+        ("the square lower than the cross", ["the square", "the cross"]),
+        ("a photo with the medium checkered bolt", ["the medium checkered bolt"]),
         ("a lush green field and a few cows", ["a lush green field", "a few cows"]),
         ("guy red shirt", ["guy", "red shirt"]),
         ("the food someone ordered", ["the food", "someone"]),
@@ -158,7 +160,8 @@ def test_phrases_marked_by_hand_are_found(shared_data: Path) -> None:
     assert spans_right / found >= FLOORS["precision of spans"]
 
 
-FLOORS = {"recall of spans": 0.95, "recall of heads": 0.97, "precision of spans": 0.85}
+# Reached when they were written: 0.98, 0.98 and 0.92.
+FLOORS = {"recall of spans": 0.97, "recall of heads": 0.97, "precision of spans": 0.9}
 
 
 def test_referring_expressions_name_their_thing_first(shared_data: Path) -> None:
@@ -173,7 +176,7 @@ def test_referring_expressions_name_their_thing_first(shared_data: Path) -> None
             total += 1
             right += bool(spans) and spans[0][1] == end
     assert total == 54
-    assert right / total >= 0.95
+    assert right / total >= 0.97  # 54 of 54 when this was written
 
 
 SCRIPT = """
