@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from glipkit.data.shapeworld.chance import pick, pick_weighted
 from glipkit.data.shapeworld.colours import mixed, muted_colour
@@ -24,24 +24,32 @@ def as_photographed(picture: Image.Image, rng: np.random.Generator) -> Image.Ima
     """Uneven light, a tint of the light, blur and the noise of a sensor, each slight."""
     size = picture.width
     if rng.random() < 0.3:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9)))
-    light = _smooth(rng, size, (2, 2)) * rng.uniform(0, 0.3)  # brightest where it is 0
-    light = rng.uniform(0.95, 1.12) - light
-    tint = rng.uniform(0.96, 1.04, 3)
-    pixels = np.asarray(picture) * (light[:, :, None] * tint.astype(np.float32))
-    strength = int(rng.integers(0, 12))
-    if strength:
-        pixels += rng.integers(-strength, strength + 1, pixels.shape, dtype=np.int8)
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        picture = picture.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 0.7)))
+    light = _as_levels(1 - rng.uniform(0, 0.22) * _smooth(rng, size, (2, 2)))
+    share = rng.uniform(0.9, 1.0) * rng.uniform(0.95, 1.0, 3)  # of red, green and blue
+    bands = [light.point([round(each * level) for level in range(256)]) for each in share.tolist()]
+    picture = ImageChops.multiply(picture, Image.merge("RGB", bands))
+    if strength := int(rng.integers(0, 12)):
+        noise = rng.integers(128 - strength, 129 + strength, (size, size, 3), dtype=np.uint8)
+        picture = ImageChops.add(picture, Image.fromarray(noise), offset=-128)
+    return picture
 
 
 def _tinted(rng: np.random.Generator, field: np.ndarray) -> Image.Image:
     """A (size, size) field in [0, 1] as a run of two muted colours."""
-    first = np.array(muted_colour(rng), dtype=np.float32)
-    second = mixed(first, np.array(muted_colour(rng)), rng.uniform(0.25, 1.0))
-    second = np.array(second, dtype=np.float32)
-    pixels = first + field[:, :, None].astype(np.float32) * (second - first)
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    first = muted_colour(rng)
+    second = mixed(first, muted_colour(rng), rng.uniform(0.25, 1.0))
+    levels = _as_levels(field)
+    bands = [
+        levels.point([round(low + level / 255 * (high - low)) for level in range(256)])
+        for low, high in zip(first, second)
+    ]
+    return Image.merge("RGB", bands)
+
+
+def _as_levels(field: np.ndarray) -> Image.Image:
+    """A field in [0, 1] as a picture of grey."""
+    return Image.fromarray((np.clip(field, 0, 1) * 255).astype(np.uint8))
 
 
 def _smooth(rng: np.random.Generator, size: int, cells: tuple[int, int]) -> np.ndarray:

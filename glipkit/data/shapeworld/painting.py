@@ -1,5 +1,6 @@
 """One object as pixels: its outline with soft edges, its fill, its texture, border and shadow."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -145,16 +146,19 @@ def _texture(look: Look, reach: int) -> Image.Image:
     """(2 * reach, 2 * reach) "L": 255 where the second tone is."""
     steps = (np.arange(2 * reach * _FINER_TEXTURE) + 0.5) / _FINER_TEXTURE - reach
     steps = (steps / look.period).astype(np.float32)
-    c, s = np.cos(np.radians(look.grain)), np.sin(np.radians(look.grain))
+    grain = math.radians(look.grain)
+    c, s = math.cos(grain), math.sin(grain)  # no numpy scalars: they would make float64 of it
     along = c * steps[None, :] + s * steps[:, None]
+    along -= np.floor(along)
     if look.texture == "striped":
-        on = along % 1 < 0.5
+        on = along < 0.5
     else:
         across = c * steps[:, None] - s * steps[None, :]
+        across -= np.floor(across)
         if look.texture == "dotted":
-            on = (along % 1 - 0.5) ** 2 + (across % 1 - 0.5) ** 2 < _DOT**2
+            on = (along - 0.5) ** 2 + (across - 0.5) ** 2 < _DOT**2
         elif look.texture == "checkered":
-            on = (along % 1 < 0.5) ^ (across % 1 < 0.5)
+            on = (along < 0.5) ^ (across < 0.5)
         else:
             raise ValueError(f"unknown texture {look.texture!r}")
     return Image.fromarray(on.astype(np.uint8) * 255).reduce(_FINER_TEXTURE)
@@ -163,9 +167,11 @@ def _texture(look: Look, reach: int) -> Image.Image:
 def _paint_shadow(
     canvas: Image.Image, shadow: Shadow, mask: Image.Image, corner: tuple[int, int]
 ) -> None:
-    room = int(np.ceil(2.5 * shadow.blur))
+    room = 2 * math.ceil(1.3 * shadow.blur)
+    weight = [round(shadow.strength * value) for value in range(256)]
     soft = Image.new("L", (mask.width + 2 * room, mask.height + 2 * room))
-    soft.paste(mask.point([round(shadow.strength * value) for value in range(256)]), (room, room))
-    soft = soft.filter(ImageFilter.GaussianBlur(shadow.blur))
+    soft.paste(mask.point(weight), (room, room))
+    blurred = soft.reduce(2).filter(ImageFilter.GaussianBlur(shadow.blur / 2))  # 4 times faster
+    soft = blurred.resize(soft.size, Image.Resampling.BILINEAR)
     x, y = corner[0] + shadow.offset[0] - room, corner[1] + shadow.offset[1] - room
     stamp(canvas, (0, 0, 0), soft, (x, y))

@@ -80,7 +80,7 @@ SEEN = tuple(pair for pair in PAIRS if pair not in HELD_OUT)
 # Longer side of the upright shape, as a share of the side of the picture.
 SIZE_RANGES = {"small": (0.082, 0.112), "medium": (0.158, 0.215), "large": (0.30, 0.42)}
 
-# Ranges of hue in degrees, saturation and value in [0, 1]. Light (0.82 to 1.12 times) comes on top.
+# Ranges of hue in degrees, saturation and value in [0, 1]. Light takes up to a third off.
 HSV = {
     "red": ((-6, 5), (0.78, 0.95), (0.70, 0.92)),
     "orange": ((23, 31), (0.88, 1.0), (0.94, 1.0)),
