@@ -125,7 +125,7 @@ def draw(report: dict, path: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, NullLocator
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
     except ImportError as error:
         raise SystemExit("pictures need matplotlib: pip install 'glipkit[report]'") from error
     figure = Figure(figsize=(13, 7), layout="constrained")
@@ -145,15 +145,16 @@ def draw(report: dict, path: Path) -> None:
             axes.plot(xs, ys, "o-", color="#3b7dd8")
             axes.set_xscale("log")
             axes.set_yscale("log")
-            axes.set_xticks(xs, [f"{x:,}" for x in xs])
+            axes.set_xticks(xs, [f"{x:,}" for x in xs], fontsize=8)
             axes.set_ylim(0.5 * min(ys), 1.8 * max(ys))
             axes.xaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-            axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
             axes.legend(frameon=False, fontsize=8, loc="lower right")
         for at, (x, y) in enumerate(zip(xs, ys)):
             place = (at if name == "threads" else x, y)
-            axes.annotate(f"{y:.2f}" if y >= 0.1 else f"{y:.3f}", place, (0, 5), fontsize=8,
+            axes.annotate(f"{y:.2f}" if y >= 0.1 else f"{y:.3f}", place, (0, 6), fontsize=8,
                           textcoords="offset points", ha="center")  # fmt: skip
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel(across)
