@@ -249,17 +249,34 @@ def test_partial_weights_are_an_explicit_wish(
     assert found[0]["protocol"]["weights"] == found[1]["protocol"]["weights"]  # seeded
 
 
+def _picture_of(home: Path, image_id: int) -> Path:
+    drawn_task = yaml.safe_load((home / "drawn.yaml").read_text())["DATASETS"]["REGISTER"]["drawn"]
+    images = json.loads(Path(drawn_task["ann_file"]).read_text())["images"]
+    names = {image["id"]: image["file_name"] for image in images}
+    return Path(drawn_task["img_dir"]) / names[image_id]
+
+
 @pytest.mark.slow
 def test_interrupted_and_resumed_is_uninterrupted(home: Path, alone: Path, tmp_path: Path) -> None:
+    # The picture that is read last is a pipe nobody writes to, so that no machine is too fast.
+    lines = (alone / "drawn" / "drawn" / "journal-0.jsonl").read_text().splitlines()
+    picture = _picture_of(home, json.loads(lines[-1])["image_id"])
+    pixels = picture.read_bytes()
+    picture.unlink()
+    os.mkfifo(picture)
     command = [sys.executable, str(TOOL), *words(home, tmp_path, "TEST.IMS_PER_BATCH", "1")]
     journal = tmp_path / "drawn" / "drawn" / "journal-0.jsonl"
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if journal.is_file() and len(journal.read_text().splitlines()) >= 3:
-            process.send_signal(signal.SIGINT)
-            break
-        time.sleep(0.01)
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            if journal.is_file() and len(journal.read_text().splitlines()) >= 3:
+                process.send_signal(signal.SIGINT)
+                break
+            time.sleep(0.01)
+    finally:
+        picture.unlink()
+        picture.write_bytes(pixels)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors[-3000:]
     assert "--resume" in errors
