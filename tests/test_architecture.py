@@ -13,6 +13,9 @@ FLOOR = {
     "modeling": 2, "data": 2,
     "evaluation": 3, "engine": 3,
     "programs": 4,
+    "inference": 5,
+    "page": 6,
+    "shell": 7,
 }  # fmt: skip
 FORBIDDEN = {  # what a package must not know, although its floor would allow it (STYLE 3.3)
     "data": {"layers", "ops"},
