@@ -11,6 +11,7 @@ from glipkit.engine import launch
 from glipkit.engine.checkpoint import weights_hash
 from glipkit.evaluation.overview import overview, write_summary
 from glipkit.evaluation.pictures import save_pictures
+from glipkit.evaluation.report import report_on
 from glipkit.evaluation.results import Results
 from glipkit.programs.evaluation import (
     judge,
@@ -33,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on after an interruption")
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable picture")
     parser.add_argument("--save-pictures", type=int, default=0, metavar="N", help="annotate N")
+    parser.add_argument("--report", action="store_true", help="leave report.html, to be looked at")
     return parser
 
 
@@ -64,6 +66,8 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
         if is_main():
             save_pictures(test_set, folder, count=args.save_pictures)
             print(f"{each.report()}\nwritten to {folder}")
+            if args.report:
+                report_on(test_set, folder)
     if is_main() and len(results) > 1:
         write_summary(Path(first.OUTPUT_DIR), results)
         print(overview(results))

@@ -5,6 +5,7 @@ it can be made long after.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from glipkit.data.datasets.coco import CocoDetection
+from glipkit.data.test_set import TestSet
 from glipkit.evaluation.report_figures import picture_errors
 from glipkit.evaluation.report_findings import Findings, study
 from glipkit.evaluation.report_page import page
@@ -26,6 +28,8 @@ from glipkit.evaluation.report_sections import (
     protocol_section,
 )
 from glipkit.runtime.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "report.html"
 NUM_PICTURES = 16
@@ -63,6 +67,19 @@ def write_report(folder: Path, dataset: CocoDetection, *, num_pictures: int = NU
     path = folder / FILE_NAME
     write_atomically(path, page(f"{results['dataset']}: evaluation report", sections))
     return path
+
+
+def report_on(test_set: TestSet, folder: Path) -> Path | None:
+    """`write_report` on a test set that was just judged; None, and a line in the log, for captions.
+
+    Args:
+        test_set: what was judged.
+        folder: where its results were left.
+    """
+    if isinstance(test_set.dataset, CocoDetection):
+        return write_report(folder, test_set.dataset)
+    logger.warning("%s: no report, which is made of boxes with classes only", test_set.name)
+    return None
 
 
 def _pictures(findings: Findings, count: int) -> tuple[list[Shown], list[Shown]]:

@@ -19,6 +19,7 @@ p { margin: .3rem 0 .7rem; max-width: 52rem; } .faint { color: var(--faint); }
 .warn { background: var(--warn); padding: .5rem .8rem; border-radius: 6px; }
 .tiles, .charts, .pictures { display: flex; flex-wrap: wrap; gap: .7rem; }
 .tile { background: var(--soft); border-radius: 8px; padding: .5rem .9rem; min-width: 6.5rem; }
+.tiles { margin-bottom: .8rem; }
 .tile b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
 .scroll { overflow: auto; max-height: 36rem; border: 1px solid var(--rule); border-radius: 6px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -28,7 +29,7 @@ th { background: var(--soft); position: sticky; top: 0; font-weight: 600; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 td.bar { min-width: 9rem; } td.bar div { height: .8rem; border-radius: 2px; background: var(--b); }
 figure { margin: 0; background: var(--soft); border-radius: 8px; padding: .6rem; }
-figcaption { font-size: .85rem; } .pictures figure { max-width: 36rem; }
+figcaption { font-size: .85rem; } .pictures figure { max-width: 100%; }
 img { max-width: 100%; height: auto; display: block; border-radius: 4px; margin-bottom: .3rem; }
 svg { max-width: 100%; height: auto; } svg text { font-size: 11px; fill: var(--faint); }
 svg .grid { stroke: var(--rule); stroke-width: 1; }

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -90,17 +90,17 @@ def _show(
     index, error, threshold = which
     record = dataset.images[place]
     wanted = _detections(truth, truth.of_image(index), record.size)
-    answers = _detections(found, found.of_image(index), record.size)
-    num_found = int((answers.scores >= threshold).sum())
-    about = (record.file_name, float(error), len(wanted), num_found)
+    answers = _best(_detections(found, found.of_image(index), record.size), threshold)
+    about = (record.file_name, float(error), len(wanted), len(answers))
     try:
         image = read_image(dataset.path(place), record.size)
     except ImageError as problem:
         return Shown(*about, source="", reason=problem.reason)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    wanted, answers, names = _renumbered(wanted, answers, names)
     pair = side_by_side(
         draw(image, wanted, names, score_threshold=0, scores=False),
-        draw(image, answers, names, score_threshold=threshold),
+        draw(image, answers, names, score_threshold=0),
     )
     return Shown(*about, source=_data_uri(pair), reason="")
 
@@ -112,6 +112,28 @@ def _detections(boxes: Boxes, rows: slice, size: tuple[int, int]) -> Detections:
         torch.from_numpy(boxes.score[rows]),
         torch.from_numpy(boxes.category[rows]),
         size,
+    )
+
+
+def _best(boxes: Detections, threshold: float) -> Detections:
+    """Those that score at least the threshold."""
+    kept = boxes.scores >= threshold
+    return Detections(
+        boxes.boxes[kept], boxes.scores[kept], boxes.phrase_ids[kept], boxes.image_size
+    )
+
+
+def _renumbered(
+    wanted: Detections, answers: Detections, names: Sequence[str]
+) -> tuple[Detections, Detections, list[str]]:
+    """The same boxes with as few different classes as there are, since colours are few."""
+    together = torch.cat([wanted.phrase_ids, answers.phrase_ids])
+    classes, numbers = together.unique(return_inverse=True)
+    first, second = numbers.split([len(wanted), len(answers)])
+    return (
+        replace(wanted, phrase_ids=first),
+        replace(answers, phrase_ids=second),
+        [names[index] for index in classes.tolist()],
     )
 
 

@@ -36,19 +36,22 @@ _BINS = 25  # of scores
 _ROUNDING = 0.002  # between two ways of counting AP50
 
 _WORDS = {
-    Kind.CORRECT: ("correct", f"at the place of its object (IoU from {FOREGROUND})"),
+    Kind.CORRECT: ("correct", f"a box at the place of its object (IoU from {FOREGROUND})"),
     Kind.CONFUSION: (
         "confusion",
-        f"at the place of an object of another class (IoU from {FOREGROUND})",
+        f"a box at the place of an object of another class (IoU from {FOREGROUND})",
     ),
     Kind.LOCALISATION: (
         "localisation",
-        f"near an object of its class (IoU {BACKGROUND} to {FOREGROUND})",
+        f"a box near an object of its class (IoU {BACKGROUND} to {FOREGROUND})",
     ),
-    Kind.BOTH: ("both", f"near an object of another class (IoU {BACKGROUND} to {FOREGROUND})"),
-    Kind.DUPLICATE: ("duplicate", "at an object that a better box has found"),
-    Kind.BACKGROUND: ("background", f"near no object at all (IoU below {BACKGROUND})"),
-    None: ("missed", "an object that no box is right, confused or badly placed about"),
+    Kind.BOTH: (
+        "both",
+        f"a box near an object of another class (IoU {BACKGROUND} to {FOREGROUND})",
+    ),
+    Kind.DUPLICATE: ("duplicate", "a box at an object that a better box has found"),
+    Kind.BACKGROUND: ("background", f"a box near no object at all (IoU below {BACKGROUND})"),
+    None: ("missed", "an object that no right, confused or badly placed box accounts for"),
 }
 
 
@@ -191,7 +194,7 @@ def mistake_section(findings: Findings) -> str:
         "duplicate, confusion, localisation, both and background. The last column is what AP50 "
         "would gain if that kind did not happen, at any score."
     )
-    head = ["kind", "a box that is", "count", "", "AP50 gained"]
+    head = ["kind", "what it is", "count", "", "AP50 gained"]
     return section("Mistakes", table(head, rows, words=2, bar=3), about=about)
 
 

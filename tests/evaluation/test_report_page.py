@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import drawn
 import numpy as np
@@ -14,7 +15,7 @@ from glipkit import evaluation_report
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.test_set import TestSet
 from glipkit.evaluation.build import build_evaluator
-from glipkit.evaluation.report import write_report
+from glipkit.evaluation.report import report_on, write_report
 from glipkit.evaluation.report_pictures import extremes
 from glipkit.evaluation.run import evaluate
 
@@ -184,3 +185,13 @@ def test_command_finds_the_dataset_again(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "config.yaml").write_text(cfg.dump().replace("- drawn", "- coco_2017_val"))
     assert evaluation_report.main([str(tmp_path)]) == 2
     assert "config.yaml names coco_2017_val" in capsys.readouterr().err
+
+
+def test_captions_get_no_report(
+    evil: TestSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    judged(tmp_path, evil)
+    assert report_on(evil, tmp_path) == tmp_path / "report.html"
+    captions = SimpleNamespace(dataset=object(), name="captions")
+    assert report_on(captions, tmp_path) is None
+    assert "captions: no report" in caplog.text
