@@ -13,13 +13,12 @@ from glipkit.config.load import load_config
 from glipkit.config.published import OpenConfig, checked
 from glipkit.data.build import build_test_transform
 from glipkit.engine.checkpoint import save_weights
-from glipkit.grounding.captions import free_prompt
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.demo_words import names_prompts, sentence_prompt
+from glipkit.inference.detector import PhraseDetector
 from glipkit.inference.glip_demo import GLIPDemo
 from glipkit.modeling.build import build_detector, build_model
 from glipkit.modeling.fill import fill_model
-from glipkit.structures.images import pad_images
 
 GLIP_T = Path(__file__).parents[2] / "configs" / "pretrain" / "glip_Swin_T_O365_GoldG.yaml"
 TINY = [
@@ -82,7 +81,7 @@ def test_prediction_has_the_published_form(demo: GLIPDemo, picture: np.ndarray) 
     assert set(names) <= set(demo.entities)
 
 
-def test_answers_are_those_of_the_detector(
+def test_answers_are_those_of_the_phrase_detector(
     demo: GLIPDemo, picture: np.ndarray, cfg: CfgNode
 ) -> None:
     """Where the long side needs no cap, only the way in and out differs."""
@@ -90,9 +89,13 @@ def test_answers_are_those_of_the_detector(
     settings.defrost()
     settings.INPUT.MIN_SIZE_TEST, settings.INPUT.MAX_SIZE_TEST = 64, 1000
     image = Image.fromarray(picture[:, :, ::-1].copy())
-    tokens = Tokenizer.load("bert-base-uncased")(free_prompt(CAPTION, SPANS))
-    pixels = pad_images([build_test_transform(settings)(image)], 32)
-    (wanted,) = build_detector(settings, demo.model)(pixels, [tokens], [(70, 100)])
+    detector = PhraseDetector(
+        build_detector(settings, demo.model),
+        demo.tokenizer,
+        build_test_transform(settings),
+        name="tiny",
+    )
+    wanted = detector(image, CAPTION, spans=SPANS, threshold=0)
     found = demo.compute_prediction(picture, CAPTION, SPANS)
     torch.testing.assert_close(found.bbox, wanted.boxes)
     torch.testing.assert_close(found.get_field("scores"), wanted.scores)
