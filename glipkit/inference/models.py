@@ -160,7 +160,7 @@ def _given(weights: str | os.PathLike[str]) -> Path:
 
 
 def _looked_in() -> str:
-    return "looked in " + "; ".join(list_files(folder.absolute()) for folder in model_folders())
+    return "looked into: " + "; ".join(list_files(folder.absolute()) for folder in model_folders())
 
 
 def _where_to_put(key: str, known: KnownModel) -> str:
@@ -168,7 +168,7 @@ def _where_to_put(key: str, known: KnownModel) -> str:
     return (
         f"the weights of {key} are not on this machine, and nothing is downloaded here. Fetch "
         f"{known.weights} from https://huggingface.co/{PUBLISHED_REPOSITORY} and put it at {place} "
-        f"(or into the folder that {MODELS_VARIABLE} names, or pass weights=FILE). {_looked_in()}. "
+        f"(or into the folder that {MODELS_VARIABLE} names, or pass weights=FILE; {_looked_in()}). "
         "glipkit.load('nano') needs no download"
     )
 
@@ -198,25 +198,25 @@ def _from_file(path: Path) -> ModelFiles:
     return _with_base(path.stem, config if config.is_file() else None, path)
 
 
-def _with_base(name: str, config: Path | None, weights: Path) -> ModelFiles:
+def _with_base(name: str, beside: Path | None, weights: Path) -> ModelFiles:
     """Weights as they are, or what fine-tuning saved and the weights beneath it."""
     said = read_metadata(weights)
     if TUNED_MODE not in said:
-        return ModelFiles(name, config, weights)
+        return ModelFiles(name, beside, weights)
     base = said.get(TUNED_BASE, "")
-    if config is None:
+    if beside is None:
         raise FileNotFoundError(
             f"{weights} holds what was tuned of {base or 'a model'} and needs the {_CONFIG} of its "
             "run beside it"
         )
-    beside = weights.parent / base
-    found = beside if base and beside.is_file() else _find(base) if base else None
+    sibling = weights.parent / base
+    found = sibling if base and sibling.is_file() else _find(base) if base else None
     if found is None:
         raise FileNotFoundError(
             f"{weights} holds what was tuned of {base or 'weights without a file'}, which is not "
             f"beside it; {_looked_in()}. Put it into one of these folders"
         )
-    return ModelFiles(name, config, found, tuned=weights)
+    return ModelFiles(name, beside, found, tuned=weights)
 
 
 def _refuse(model: str | os.PathLike[str], text: str, path: Path) -> NoReturn:

@@ -131,7 +131,7 @@ def test_missing_weights_say_where_they_go(tmp_path: Path) -> None:
         *(str(tmp_path / "models" / "glip_large_model.pth"), "glipkit.load('nano')"),
     ):
         assert part in str(caught.value)
-    with pytest.raises(FileNotFoundError, match=r"no weights 'mine\.pth': looked in"):
+    with pytest.raises(FileNotFoundError, match=r"no weights 'mine\.pth': looked into"):
         glipkit.load("glip-t", weights="mine.pth")
 
 
