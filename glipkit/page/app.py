@@ -108,6 +108,7 @@ def _launch(
         mcp_server=False,
         theme=look.theme(gr),
         css=look.css(),
+        head=look.head(),
     )
 
 

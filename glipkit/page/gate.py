@@ -18,6 +18,7 @@ _FILE = f"{_API}/file="
 _READ = frozenset(
     {
         *("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"),
+        *("/pwa_icon/192", "/pwa_icon/512"),  # of the manifest; any other size would be made too
         *(f"{_API}/info", f"{_API}/startup-events", f"{_API}/queue/data"),
         f"{_API}/upload_progress",
     }

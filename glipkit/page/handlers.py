@@ -3,7 +3,6 @@
 import functools
 import html
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,7 @@ import torch
 from glipkit.inference.alignment import NO_PHRASE
 from glipkit.page import markup
 from glipkit.page.examples import Example
-from glipkit.page.heat import heat_picture
+from glipkit.page.heat import brightest, heat_picture
 from glipkit.page.questions import Answer, Questions
 from glipkit.page.uploads import check_upload, read_upload, uploaded_file
 from glipkit.visualize import PALETTE
@@ -95,7 +94,7 @@ class Handlers:
             for index in range(SLIDERS)
         ]
         beyond = len(phrases) - SLIDERS
-        rest = f"The other {beyond} follow “All phrases”." if beyond > 0 else ""
+        rest = f"<p>The other {beyond} follow “All phrases”.</p>" if beyond > 0 else ""
         return [
             *(answer, *self._views(answer, [self.threshold] * len(phrases))),
             *(markup.read_as(answer.found.asked, phrases), gr.update(visible=True)),
@@ -128,7 +127,7 @@ class Handlers:
             return [gr.skip()] * NUM_LOOKS
         answer = self.questions.look(answer)
         alignment = answer.alignment
-        first = next((i for i, phrase in enumerate(alignment.phrase_ids) if phrase != NO_PHRASE), 0)
+        first = first_noun(alignment.phrase_ids)
         choices = [(readable(token), index) for index, token in enumerate(alignment.tokens)]
         return [
             *(answer, self.on_token(answer, first)),
@@ -146,7 +145,7 @@ class Handlers:
         name, peak = readable(answer.alignment.tokens[token]), float(scores.max())
         alt = f"The picture, bright where “{name}” is seen; the highest score is {peak:.2f}."
         lit = markup.figure(heat_picture(answer.shown, scores), alt, file_name="glipkit-heat.jpg")
-        return lit + markup.heat_legend(name, peak)
+        return lit + markup.heat_legend(name, peak=peak, brightest=brightest(scores))
 
     def spoken(self, handler: Callable) -> Callable:
         """The handler, whose complaints reach the visitor as a message instead of a traceback."""
@@ -192,14 +191,31 @@ def each_threshold(answer: Answer, everything: float, own: Sequence[float]) -> l
     return [*own[:count], *[everything] * (count - len(own))]
 
 
+def first_noun(phrase_ids: Sequence[int]) -> int:
+    """The last token of the first phrase, which in English says what the thing is; else 0."""
+    first = next((phrase for phrase in phrase_ids if phrase != NO_PHRASE), None)
+    return max((i for i, phrase in enumerate(phrase_ids) if phrase == first), default=0)
+
+
 def readable(token: str) -> str:
     """A piece of a word, as the vocabulary writes it, for people: "##son" is "…son"."""
     return f"…{token[2:]}" if token.startswith("##") else token
 
 
-def compact_json(content: dict[str, Any]) -> str:
-    """Indented, but the four numbers of a box on one line."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    return re.sub(
-        r"\[\n\s*([-\d.e+,\s]+?)\n\s*\]", lambda row: f"[{' '.join(row[1].split())}]", text
-    )
+def compact_json(content: Any, *, width: int = 92, indent: int = 0) -> str:
+    """JSON whose lists and objects stay on one line where they fit."""
+    line = json.dumps(content, ensure_ascii=False)
+    if not isinstance(content, dict | list) or not content or len(line) + indent <= width:
+        return line
+    inner = indent + 2
+    if isinstance(content, dict):
+        rows = [
+            f"{json.dumps(key, ensure_ascii=False)}: "
+            f"{compact_json(value, width=width, indent=inner)}"
+            for key, value in content.items()
+        ]
+    else:
+        rows = [compact_json(value, width=width, indent=inner) for value in content]
+    opening, closing = "{}" if isinstance(content, dict) else "[]"
+    body = ",\n".join(" " * inner + row for row in rows)
+    return f"{opening}\n{body}\n{' ' * indent}{closing}"

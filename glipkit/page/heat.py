@@ -7,6 +7,7 @@ from torch import Tensor
 # From nothing to the highest score: dark violet, red, orange, pale yellow. Lightness only rises, so
 # that the order survives every kind of colour blindness and a grey print.
 RAMP = ((38, 20, 84), (122, 33, 112), (209, 66, 74), (247, 145, 48), (252, 236, 150))
+FAINT = 0.1  # where no score is higher, the picture stays dim: there is nothing to see
 _QUIET = 0.45  # the picture beneath is grey and this bright
 _OPACITY = 0.9  # of the highest score
 
@@ -19,10 +20,9 @@ def heat_picture(picture: Image.Image, scores: Tensor) -> Image.Image:
         scores: (H, W) in [0, 1], covering the picture.
 
     Returns:
-        RGB, of the picture's size. Scores are shown in proportion to the highest of them.
+        RGB, of the picture's size. Scores are shown in proportion to `brightest`.
     """
-    peak = float(scores.max())
-    share = (scores / peak if peak > 0 else scores).float().cpu().numpy()
+    share = (scores / brightest(scores)).float().cpu().numpy()
     smooth = Image.fromarray(share).resize(picture.size, Image.Resampling.BICUBIC)
     strength = np.asarray(smooth).clip(0, 1)  # bicubic overshoots a little
 
@@ -32,3 +32,8 @@ def heat_picture(picture: Image.Image, scores: Tensor) -> Image.Image:
     opacity = (_OPACITY * np.sqrt(strength))[..., None]
     grey = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] * _QUIET
     return Image.fromarray((grey * (1 - opacity) + colors * opacity).astype(np.uint8))
+
+
+def brightest(scores: Tensor) -> float:
+    """The score that is shown brightest: the highest, but no less than `FAINT`."""
+    return max(float(scores.max()), FAINT)

@@ -30,6 +30,11 @@ _PICK_EXAMPLE = (
     " const button = event.target.closest('[data-example]');"
     " if (button) trigger('click', {example: Number(button.dataset.example)}); });"
 )
+# Where everything is in one column, the answer appears below what can be seen.
+_SHOW_ANSWER = (
+    "() => { if (window.innerWidth < 700)"
+    " document.getElementById('gk-figure').scrollIntoView({behavior: 'smooth'}); }"
+)
 
 
 def build_page(
@@ -78,7 +83,7 @@ class _Layout:
             title=f"glipkit: {detector.name}", analytics_enabled=False, delete_cache=(600, 3600)
         ) as self.blocks:
             self.answer = gr.State(None)
-            gr.HTML(_heading(detector), elem_classes="gk-head")
+            self._html(_heading(detector), elem_classes=["gk", "gk-head"])
             with gr.Row(equal_height=False):
                 with gr.Column(scale=5, min_width=300):
                     self._add_question(limits, examples)
@@ -119,7 +124,7 @@ class _Layout:
             elem_id="gk-text",
         )
         self.find = gr.Button("Find", variant="primary", elem_id="gk-find")
-        self.drawings = gr.HTML(
+        self.drawings = self._html(
             markup.example_buttons(examples),
             visible=bool(examples),
             elem_id="gk-drawings",
@@ -130,27 +135,27 @@ class _Layout:
         gr = self.gr
         with gr.Tabs():
             with gr.Tab("Boxes"):
-                self.figure = gr.HTML(markup.placeholder(_WELCOME), elem_id="gk-figure")
-                self.status = gr.HTML("", elem_id="gk-status")
-                self.tally = gr.HTML("", elem_id="gk-tally")
-                self.read_as = gr.HTML("", elem_id="gk-read")
-                with gr.Accordion("Thresholds", open=True, visible=False) as self.panel:
+                self.figure = self._html(markup.placeholder(_WELCOME), elem_id="gk-figure")
+                self.status = self._html("", elem_id="gk-status")
+                self.tally = self._html("", elem_id="gk-tally")
+                with gr.Accordion(
+                    "Thresholds", open=True, visible=False, elem_id="gk-panel"
+                ) as self.panel:
                     self.all = self._slider("All phrases", elem_id="gk-all")
                     self.sliders = [
-                        self._slider(
-                            f"Phrase {index + 1}", elem_id=f"gk-slider-{index}", phrase=index
-                        )
-                        for index in range(SLIDERS)
+                        self._slider(f"Phrase {i + 1}", elem_id=f"gk-slider-{i}", phrase=i)
+                        for i in range(SLIDERS)
                     ]
-                    self.rest = gr.HTML("", elem_id="gk-rest")
+                    self.rest = self._html("", elem_id="gk-rest")
+                self.read_as = self._html("", elem_id="gk-read")
             with gr.Tab("Heat map") as self.heat_tab:
-                self.heat = gr.HTML(markup.placeholder(HEAT), elem_id="gk-heat")
-                self.tokens = gr.Radio([], label="Word", visible=False, elem_id="gk-tokens")
-                self.token_style = gr.HTML("")
                 self.look = gr.Button("Show where each word is seen", elem_id="gk-look")
+                self.tokens = gr.Radio([], label="Word", visible=False, elem_id="gk-tokens")
+                self.token_style = self._html("", elem_id="gk-token-style")
+                self.heat = self._html(markup.placeholder(HEAT), elem_id="gk-heat")
             with gr.Tab("JSON"):
                 self.json = gr.Code(
-                    label="Boxes as x1, y1, x2, y2 in pixels of your picture",
+                    label="Boxes as x1, y1, x2, y2 in pixels of the picture",
                     language="json",
                     interactive=False,
                     lines=8,
@@ -159,6 +164,10 @@ class _Layout:
                     buttons=["copy", "download"],
                     elem_id="gk-json",
                 )
+
+    def _html(self, value: str, **settings: Any) -> Any:
+        settings = {"elem_classes": ["gk"], "js_on_load": None, **settings}
+        return self.gr.HTML(value, apply_default_css=False, padding=False, **settings)
 
     def _slider(self, label: str, *, elem_id: str, phrase: int | None = None) -> Any:
         own = [] if phrase is None else [f"gk-phrase-{phrase}"]
@@ -194,8 +203,7 @@ class _Layout:
             **model,
         }
         listen = self._listener(do)
-        listen(self.find.click, do.on_find, **ask)
-        listen(self.text.submit, do.on_find, **ask)
+        asked = [listen(event, do.on_find, **ask) for event in (self.find.click, self.text.submit)]
         field = [self.picture]
         listen(
             self.picture.upload,
@@ -209,7 +217,9 @@ class _Layout:
         pressed = listen(
             self.drawings.click, self._picker(do), inputs=None, outputs=fields, **light
         )
-        listen(pressed.success, do.on_find, **ask)
+        asked.append(listen(pressed.success, do.on_find, **ask))
+        for answered in asked:
+            answered.success(None, js=_SHOW_ANSWER)
 
         thresholds = [self.answer, self.all, *self.sliders]
         moved = [*views, *self.sliders]

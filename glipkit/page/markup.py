@@ -72,7 +72,7 @@ def read_as(asked: Asked, phrases: Sequence[str]) -> str:
                 pieces.append(f'<mark style="{_color(owner)}" title="{title}">{words}</mark>')
         lines.append(f'<p class="gk-caption">{"".join(pieces)}</p>')
     lines += [f'<p class="gk-note">{escape(note)}</p>' for note in asked.notes]
-    return f'<div class="gk-read"><h3>Read as</h3>{"".join(lines)}</div>'
+    return f'<h2 class="gk-title">Read as</h2>{"".join(lines)}'
 
 
 def tally(phrases: Sequence[str], counts: Sequence[int], best: Sequence[float]) -> str:
@@ -98,14 +98,14 @@ def status(*, count: int, model: str, device: str, seconds: float, forwards: int
     )
 
 
-def heat_legend(token: str, peak: float) -> str:
+def heat_legend(token: str, *, peak: float, brightest: float) -> str:
     """What the colours of a heat map mean."""
     stops = ", ".join(f"rgb{color}" for color in RAMP)
     return (
-        f'<div class="gk-scale"><span>0</span><i '
-        f'style="background:linear-gradient(90deg, {stops})"></i>'
-        f"<span>{peak:.2f}</span><p>Alignment of every place with “{escape(token)}”: the "
-        f"highest score is {peak:.2f}.</p></div>"
+        f'<div class="gk-scale"><span>0</span>'
+        f'<i style="background:linear-gradient(90deg, {stops})"></i>'
+        f"<span>{brightest:.2f}</span><p>How well each place answers “{escape(token)}”: "
+        f"{peak:.2f} at best.</p></div>"
     )
 
 
@@ -130,7 +130,8 @@ def example_buttons(examples: Sequence[tuple[Image.Image, str]]) -> str:
             f'<img src="{data_uri(small)}" alt=""><span>{escape(words)}</span></button>'
         )
     label = 'role="group" aria-label="Drawings to try"'
-    return f'<div class="gk-examples" {label}>{"".join(buttons)}</div>'
+    title = '<h2 class="gk-title">Or try a drawing</h2>'
+    return f'{title}<div class="gk-examples" {label}>{"".join(buttons)}</div>'
 
 
 def plural(count: int, one: str, many: str) -> str:

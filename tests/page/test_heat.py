@@ -1,7 +1,8 @@
+import pytest
 import torch
 from PIL import Image
 
-from glipkit.page.heat import heat_picture
+from glipkit.page.heat import brightest, heat_picture
 
 GREY = (120, 120, 120)
 
@@ -33,3 +34,11 @@ def test_no_score_at_all_leaves_a_grey_picture() -> None:
     lit = heat_picture(Image.new("RGB", (32, 32), (200, 10, 10)), torch.zeros(4, 4))
     red, green, blue = lit.getpixel((16, 16))
     assert red == green == blue
+
+
+def test_faint_scores_stay_faint() -> None:
+    scores = torch.full((4, 4), 0.01)
+    lit = heat_picture(Image.new("RGB", (32, 32), GREY), scores)
+    assert luma(lit, 16, 16) < 80
+    assert brightest(scores) == 0.1
+    assert brightest(scores * 50) == pytest.approx(0.5)

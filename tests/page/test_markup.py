@@ -38,7 +38,7 @@ def test_words_of_the_visitor_are_never_html() -> None:
     for text in (
         markup.read_as(asked, asked.phrases),
         markup.tally([evil], [1], [0.5]),
-        markup.heat_legend(evil, 0.5),
+        markup.heat_legend(evil, peak=0.5, brightest=0.5),
         markup.example_buttons([(PICTURE, evil)]),
         markup.placeholder(evil),
         markup.figure(PICTURE, markup.spoken(FakeDetector()(PICTURE, evil)), file_name="a.jpg"),

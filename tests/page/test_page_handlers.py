@@ -7,7 +7,15 @@ from PIL import Image
 
 from glipkit.page.door import gradio
 from glipkit.page.examples import Example
-from glipkit.page.handlers import NUM_LOOKS, NUM_VIEWS, SLIDERS, Handlers, compact_json, readable
+from glipkit.page.handlers import (
+    NUM_LOOKS,
+    NUM_VIEWS,
+    SLIDERS,
+    Handlers,
+    compact_json,
+    first_noun,
+    readable,
+)
 from glipkit.page.layout import build_page
 from glipkit.page.limits import Limits
 from glipkit.page.questions import Questions
@@ -80,10 +88,10 @@ def test_heat_maps_are_made_when_asked(handlers: Handlers, upload: dict[str, str
     answer, heat, tokens, _, button, status = handlers.on_look(answer, *levels)
     assert handlers.questions.detector.looks == 1
     assert tokens["choices"][:3] == [("a", 0), ("red", 1), ("circle", 2)]
-    assert tokens["value"] == 0
+    assert tokens["value"] == 6  # the fake gives every token to the first phrase
     assert not button["visible"]
     assert 'data-forwards="2"' in status
-    assert "bright where “a” is seen; the highest score is 1.00" in heat
+    assert "bright where “star” is seen; the highest score is 0.14" in heat
     assert "“circle”" in handlers.on_token(answer, 2)
     assert handlers.on_look(answer, *levels) == [gr.skip()] * NUM_LOOKS
     assert handlers.questions.detector.looks == 1
@@ -156,13 +164,24 @@ def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         gradio()
 
 
+def test_the_first_heat_map_is_that_of_a_noun() -> None:
+    assert first_noun([-1, 0, 0, 0, -1, 1, 1]) == 3
+    assert first_noun([-1, -1]) == 0
+    assert first_noun([]) == 0
+
+
 def test_pieces_of_words_are_readable() -> None:
     assert readable("##son") == "…son"
     assert readable("star") == "star"
 
 
 def test_boxes_stay_on_one_line() -> None:
-    content = {"boxes": [{"box": [1.5, 2, -3, 4e-05], "label": "[ 1 ]"}], "none": []}
+    box = {"label": "a red circle", "score": 0.5, "box": [1.5, 2, -3, 4e-05]}
+    content = {"size": [640, 480], "boxes": [box, box], "none": [], "words": "é" * 100}
     text = compact_json(content)
-    assert '"box": [1.5, 2, -3, 4e-05]' in text
     assert json.loads(text) == content
+    assert text.splitlines()[1:4] == [
+        '  "size": [640, 480],',
+        '  "boxes": [',
+        f"    {json.dumps(box)},",
+    ]
