@@ -1,5 +1,6 @@
 """From a model's name to a detector that answers questions: what `glipkit.load` does."""
 
+import logging
 import os
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ from glipkit.engine.checkpoint import LoadReport, load_weights, match_weights, w
 from glipkit.engine.naming import describe, detect_layout, published_names
 from glipkit.engine.shared_text import read_weights
 from glipkit.engine.tensor_files import CheckpointError
-from glipkit.engine.tuned import load_tuned
+from glipkit.engine.tuned import has_prompt_offset, load_tuned
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.detector import PhraseDetector
 from glipkit.inference.models import (
@@ -26,7 +27,9 @@ from glipkit.inference.models import (
 )
 from glipkit.modeling.build import PRECISIONS, build_detector, build_model
 from glipkit.modeling.glip import GLIP
-from glipkit.programs.evaluation import offset_override
+from glipkit.programs.evaluation import CAPTIONS, offset_override
+
+logger = logging.getLogger(__name__)
 
 # A configuration may ask for what suits an evaluation of hours: kernels made for one size.
 _ONE_PICTURE_AT_A_TIME = ("TEST.CUDA_GRAPHS", "False", "TEST.COMPILE", "False")
@@ -140,8 +143,15 @@ def _load_tokenizer(cfg: CfgNode) -> Tokenizer:
 
 def _load_weights(model: GLIP, files: ModelFiles) -> None:
     load_weights(model, files.weights, root=next(model_folders()))
-    if files.tuned is not None:
-        load_tuned(model, files.tuned, base_hash=weights_hash(model))
+    if files.tuned is None:
+        return
+    said = load_tuned(model, files.tuned, base_hash=weights_hash(model)).extra
+    if has_prompt_offset(files.tuned):  # of no use at the positions of other words (BEHAVIOUR 16)
+        logger.warning(
+            "%s has a learned prompt, which belongs to the words it was learnt with: %s",
+            files.tuned,
+            said.get(CAPTIONS, "unknown ones"),
+        )
 
 
 def recognise(tensors: Mapping[str, Tensor], *, source: str) -> KnownModel:

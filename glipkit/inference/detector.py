@@ -276,9 +276,13 @@ class PhraseDetector:
         try:
             with self._turn, _full_digits(self.device):
                 return self.detector.each(images, [each.asked.prompts for each in batch], sizes)
-        except MemoryError:
+        except MemoryError as error:
             if len(batch) == 1:
-                raise
+                raise MemoryError(
+                    f"not enough memory on {self.device} for one picture of {tuple(sizes[0])} "
+                    "(height, width) and one prompt; load the model on another device, or a "
+                    "smaller model"
+                ) from error
         logger.warning("not enough memory for %d pictures at once: asking half", len(batch))
         half = len(batch) // 2
         return [*self._detect(batch[:half]), *self._detect(batch[half:])]

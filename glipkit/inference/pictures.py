@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,8 @@ def _hint(picture: Any) -> str:
         return "; cv2.imread gives None where it can read nothing"
     if isinstance(picture, list | tuple):
         return "; a list of pictures holds pictures, not lists"
+    if isinstance(picture, Iterator):
+        return "; pass list(pictures), or the iterator to detector.stream"
     if isinstance(picture, Mapping):
         return "; pass what it holds, not the mapping"
     return ""

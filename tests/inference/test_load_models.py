@@ -210,7 +210,9 @@ def test_two_architectures_of_the_same_shapes_are_not_guessed_between(
         glipkit.load(alone(run, tmp_path / "alone"))
 
 
-def test_a_learned_prompt_is_loaded_onto_its_base(run: Path, tmp_path: Path) -> None:
+def test_a_learned_prompt_is_loaded_onto_its_base(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     mode = ("SOLVER.TUNING_HIGHLEVEL_OVERRIDE", "language_prompt_v2")
     folder = write_run(tmp_path / "tuned", *mode, weights="base.safetensors")
     model = build_model(tiny_config(*mode))
@@ -222,8 +224,12 @@ def test_a_learned_prompt_is_loaded_onto_its_base(run: Path, tmp_path: Path) -> 
         base_path="elsewhere/base.safetensors",
         base_hash=base_hash,
         mode="language_prompt_v2",
+        extra={"captions": json.dumps(["cat. dog. owl"])},
     )
     assert hash_of(glipkit.load(folder)) == weights_hash(model) != base_hash
+    assert (
+        'learned prompt, which belongs to the words it was learnt with: ["cat. dog' in caplog.text
+    )
     file = glipkit.load(folder / "tuned_best.safetensors")
     assert hash_of(file) == weights_hash(model)
     (folder / "base.safetensors").unlink()

@@ -105,6 +105,7 @@ WRONG = {
     "none": (None, TypeError, "NoneType; expected a path, .*cv2.imread gives None"),
     "number": (3, TypeError, "the picture is a int; expected a path, bytes"),
     "list": ([NOISE], TypeError, "list of pictures holds pictures"),
+    "generator": ((each for each in [NOISE]), TypeError, r"list\(pictures\), or the iterator to"),
     "text file": (io.StringIO("a"), TypeError, "opened as text; open it with mode 'rb'"),
     "not a picture": (b"hello", ImageError, "the picture: cannot be read as a picture"),
     "empty": (b"", ImageError, "cannot be read as a picture"),
@@ -142,6 +143,7 @@ def test_folders_and_damage_are_named(tmp_path: Path, path: Path) -> None:
         read_picture(Image.open(path))  # which has not been decoded yet
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # of Image.open here
 def test_too_large_is_refused_by_the_header(tmp_path: Path) -> None:
     bomb = b"P5 20000 6000 255 "  # a header is all there is
     (tmp_path / "bomb.pgm").write_bytes(bomb)
