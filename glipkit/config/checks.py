@@ -127,6 +127,12 @@ _MINUS_ONE_OR_POSITIVE = (
     "DATASETS.GENERAL_COPY",
     "DATASETS.MAX_BOX",
 )
+# Neighbouring levels, with the image encoder's coarsest map among them; that of GLIP is the first.
+_PYRAMIDS = tuple(
+    tuple(2**exponent for exponent in range(finest, coarsest + 1))
+    for finest in (3, 4, 5)
+    for coarsest in (7, 6, 5)
+)
 _POSITIONS = ("MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN",)
 _SHARES = (
     "MODEL.ATSS.INFERENCE_TH",
@@ -138,6 +144,7 @@ _SHARES = (
     "AUGMENT.FLIP_PROB_TRAIN",
     "AUGMENT.VERTICAL_FLIP_PROB_TRAIN",
     "SOLVER.MODEL_EMA",
+    "SOLVER.COSINE_START",
     "TEST.TH",
 )
 
@@ -251,6 +258,12 @@ def _check_backbone(values: Values) -> None:
     sizes, strides = "MODEL.RPN.ANCHOR_SIZES", "MODEL.RPN.ANCHOR_STRIDE"
     if len(values.value[sizes]) != len(values.value[strides]):
         values.contradict(sizes, strides, "both must name the pyramid levels")
+    if values.value[strides] not in _PYRAMIDS:
+        raise ConfigError(
+            f"{values.said(strides)}; the levels of a pyramid are maps of the image encoder "
+            "(strides 8, 16, 32) and at most two above them (64, 128), so known are "
+            f"{', '.join(map(str, _PYRAMIDS))}"
+        )
     pyramid, tower = "MODEL.BACKBONE.OUT_CHANNELS", "MODEL.DYHEAD.CHANNELS"
     if values.value[pyramid] != values.value[tower]:
         values.contradict(pyramid, tower, "the tower works in the channels of the pyramid")

@@ -34,6 +34,7 @@ SOLVER.WARMUP_FACTOR = 1.0 / 3  # learning rate at the first step, relative to B
 SOLVER.STEPS = (30000,)  # where the rate falls: steps, or shares of the run when below 1
 SOLVER.GAMMA = 0.1  # factor at each of STEPS, and at each automatic step
 SOLVER.USE_COSINE = False  # a cosine down to MIN_LR instead of STEPS
+SOLVER.COSINE_START = 0.0  # ours: share of the run at the full rate before the cosine begins
 SOLVER.MIN_LR = 1e-6  # where the cosine, and automatic steps, end
 SOLVER.USE_AUTOSTEP = False  # lower the rate when validation AP stands still, instead of STEPS
 SOLVER.STEP_PATIENCE = 5  # evaluations without a better AP before an automatic step

@@ -59,6 +59,7 @@ def build_schedule(cfg: CfgNode, optimizer: Optimizer, steps_per_epoch: int) -> 
         warmup_factor=solver.WARMUP_FACTOR,
         warmup_method=solver.WARMUP_METHOD,
         cosine=solver.USE_COSINE,
+        flat=solver.COSINE_START,
         min_rate=solver.MIN_LR,
         decay_ratio=solver.WEIGHT_DECAY_SCHEDULE_RATIO if solver.WEIGHT_DECAY_SCHEDULE else None,
     )

@@ -22,6 +22,7 @@ class Plan:
     warmup_factor: float = 1.0  # at step 0
     warmup_method: str = "linear"  # or "constant"
     cosine: bool = False  # instead of milestones
+    flat: float = 0.0  # share of the run before the cosine begins, warm-up included
     min_rate: float = 0.0  # where the cosine and automatic steps end
     decay_ratio: float | None = None  # weight decay falls at this share of each milestone
 
@@ -39,9 +40,12 @@ class Plan:
         return self.gamma ** sum(step >= milestone for milestone in self.milestones)
 
     def annealed(self, step: int, base: float) -> float:
-        """The rate that a half cosine gives between the end of the warm-up and of the run."""
-        span = max(self.total_steps - self.warmup_steps, 1)
-        done = min(max(step - self.warmup_steps, 0) / span, 1.0)
+        """The rate that a half cosine gives between its beginning and the end of the run.
+
+        It begins where the flat part ends, but not before the end of the warm-up.
+        """
+        start = max(self.warmup_steps, round(self.flat * self.total_steps))
+        done = min(max(step - start, 0) / max(self.total_steps - start, 1), 1.0)
         lowest = min(self.min_rate, base)
         return lowest + (base - lowest) * (1 + math.cos(math.pi * done)) / 2
 

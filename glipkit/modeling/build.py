@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 BACKBONES = {"SWINT-FPN-RETINANET": SwinTransformer}  # MODEL.BACKBONE.CONV_BODY
 FUSIONS = {"MHA-B": CrossModalityAttention}  # MODEL.DYHEAD.FUSE_CONFIG.TYPE
+COARSEST_MAP = 32  # stride in pixels of the last of the image encoder's four stages
 PROMPT_TUNING_MODES = ("language_prompt_v2", "language_prompt_v4")  # DESIGN 6
 # TEST.PRECISION -> autocast; 8-bit layers take and return float32
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "int8": None}
@@ -90,6 +91,7 @@ def build_model(cfg: CfgNode) -> GLIP:
             channels=channels,
             drop_block=cfg.MODEL.FPN.DROP_PROB if cfg.MODEL.FPN.DROP_BLOCK else 0.0,
             drop_block_size=cfg.MODEL.FPN.DROP_SIZE,
+            extra_levels=len(cfg.MODEL.RPN.ANCHOR_STRIDE) - len(backbone.out_channels),
         ),
         text_encoder=text_encoder,
         tower=build_tower(cfg, text_encoder.bert.config),
@@ -105,7 +107,7 @@ def build_model(cfg: CfgNode) -> GLIP:
 def build_backbone(cfg: CfgNode) -> SwinTransformer:
     """The image encoder."""
     backbone = pick(BACKBONES, cfg.MODEL.BACKBONE.CONV_BODY, key="MODEL.BACKBONE.CONV_BODY")
-    swin = cfg.MODEL.SWINT
+    swin, strides = cfg.MODEL.SWINT, cfg.MODEL.RPN.ANCHOR_STRIDE
     return backbone(
         embed_dim=swin.EMBED_DIM,
         depths=swin.DEPTHS,
@@ -114,6 +116,7 @@ def build_backbone(cfg: CfgNode) -> SwinTransformer:
         mlp_ratio=swin.MLP_RATIO,
         drop_path=swin.DROP_PATH_RATE,
         recompute=cfg.MODEL.BACKBONE.USE_CHECKPOINT,
+        num_maps=strides.index(COARSEST_MAP) + 1,  # the pyramid begins with the finest anchors
     )
 
 

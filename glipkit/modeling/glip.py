@@ -95,7 +95,8 @@ class GLIP(nn.Module):
             pixels: (B, 3, H, W) float, normalised.
 
         Returns:
-            Five levels (B, C, H / s, W / s), rounded up, s = 8, 16, 32, 64, 128.
+            Levels (B, C, H / s, W / s), rounded up; in the published models five, s = 8, 16, 32,
+            64, 128.
         """
         return self.pyramid(self.backbone(pixels))
 

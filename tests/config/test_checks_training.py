@@ -12,7 +12,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 GLIP_T = CONFIGS / "pretrain/glip_Swin_T_O365_GoldG.yaml"
 GLIP_A = CONFIGS / "pretrain/glip_A_Swin_T_O365.yaml"
 PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
-TASKS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "pretrain")
+WHOLE = ("pretrain", "nano")  # folders of files that describe a model
+TASKS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name not in WHOLE)
 RACCOON = CONFIGS / "odinw_13/Raccoon_Raccoon.v2-raw.coco.yaml"
 FUSE = "MODEL.DYHEAD.FUSE_CONFIG"
 # DESIGN 6, what GLIP's users type after finetune.py's flags.

@@ -15,7 +15,8 @@ from glipkit.config.yaml_files import read_settings
 CONFIGS = Path(__file__).parents[2] / "configs"
 GLIP_T = CONFIGS / "pretrain/glip_Swin_T_O365_GoldG.yaml"
 PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
-TASKS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "pretrain")
+NANO = sorted((CONFIGS / "nano").glob("*.yaml"))  # a model and its data in one
+TASKS = sorted({*CONFIGS.rglob("*.yaml")} - {*PRETRAIN, *NANO})
 # Where the sections of a facts file stand in a configuration.
 SECTION = {
     "input": "INPUT",
@@ -76,7 +77,7 @@ def test_pretrain_files_say_what_the_published_ones_say(path: Path, golden: Path
 
 
 @pytest.mark.parametrize(
-    "path", [*PRETRAIN, *TASKS], ids=lambda path: f"{path.parent.name}/{path.stem}"
+    "path", [*PRETRAIN, *NANO, *TASKS], ids=lambda path: f"{path.parent.name}/{path.stem}"
 )
 def test_every_file_says_what_it_is(path: Path) -> None:
     assert path.read_text().startswith("# ")

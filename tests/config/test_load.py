@@ -342,6 +342,15 @@ def test_contradictions_name_both_keys(words: tuple[str, ...], first: str, secon
     assert second in str(caught.value)
 
 
+@pytest.mark.parametrize("strides", ["(8, 16)", "(8, 32, 64)", "(4, 8, 16, 32)", "(64, 128)"])
+def test_levels_that_no_pyramid_has(strides: str) -> None:
+    sizes = str(tuple(range(1, len(strides.split(",")) + 1)))
+    with pytest.raises(
+        ConfigError, match=r"ANCHOR_STRIDE is .*so known are \(8, 16, 32, 64, 128\)"
+    ):
+        merged("MODEL.RPN.ANCHOR_STRIDE", strides, "MODEL.RPN.ANCHOR_SIZES", sizes)
+
+
 def test_a_contradiction_says_which_file_set_the_key(write) -> None:
     path = write("MODEL:\n  SWINT:\n    EMBED_DIM: 128\n")
     with pytest.raises(ConfigError, match=rf"EMBED_DIM is 128 \({path}:3\)"):

@@ -63,6 +63,17 @@ def test_cosine() -> None:
     assert plan.annealed(4.5, 1.0) == pytest.approx(quarter)
 
 
+def test_a_cosine_may_begin_late() -> None:
+    plan = Plan(12, warmup_steps=2, warmup_factor=0.5, cosine=True, flat=2 / 3, min_rate=0.2)
+    # The full rate until step 8, half way down at step 10.
+    expected = [0.5, 1.0, 1.0, 0.6, 0.2]
+    assert rates(make_schedule(plan)[0], [0, 2, 8, 10, 12]) == pytest.approx(expected)
+    # A warm-up that is longer than the flat part is not cut short; all of a run may be flat.
+    late = Plan(12, warmup_steps=4, warmup_factor=0.0, cosine=True, flat=0.1)
+    assert rates(make_schedule(late)[0], [2, 4, 8, 12]) == pytest.approx([0.5, 1, 0.5, 0])
+    assert rates(make_schedule(Plan(10, cosine=True, flat=1.0))[0], [0, 9]) == [1, 1]
+
+
 def test_a_rate_below_the_floor_is_not_raised() -> None:
     cosine, _ = make_schedule(Plan(10, cosine=True, min_rate=0.5), bases=(0.1,))
     assert rates(cosine, [0, 5, 10]) == pytest.approx([0.1, 0.1, 0.1])

@@ -76,6 +76,22 @@ def test_numbers_arrive() -> None:
     assert model.aligns_fused_text
 
 
+@pytest.mark.parametrize(
+    ("strides", "maps", "extra"),
+    [("(8, 16, 32)", 3, 0), ("(16, 32, 64)", 2, 1), ("(16, 32, 64, 128)", 2, 2)],
+)
+def test_the_pyramid_has_the_levels_of_the_anchors(strides: str, maps: int, extra: int) -> None:
+    sizes = strides.replace("(", "(1")  # any: as many as there are levels
+    changes = {"RPN__ANCHOR_STRIDE": strides, "RPN__ANCHOR_SIZES": sizes}
+    model = build_model(tiny(**changes)).eval()
+    assert model.backbone.out_channels == (16, 32, 64)[-maps:]
+    assert (model.pyramid.p6 is not None) + (model.pyramid.p7 is not None) == extra
+    levels = model.encode_image(torch.zeros(1, 3, 160, 96))
+    anchors = model.anchor_levels((160, 96))
+    assert [level.shape[2] * level.shape[3] for level in levels] == [len(each) for each in anchors]
+    assert len(model.predictor.level_scales) == len(levels) == maps + extra
+
+
 def test_initial_values() -> None:
     model = build_model(tiny(DYHEAD__PRIOR_PROB=0.5, DYHEAD__LOG_SCALE=0.25))
     assert model.predictor.log_scale.item() == 0.25

@@ -1,4 +1,4 @@
-"""Feature pyramid: five levels that all know what the deepest map saw."""
+"""Feature pyramid: levels that all know what the deepest map saw, five in the published models."""
 
 from collections.abc import Sequence
 
@@ -19,6 +19,11 @@ class FeaturePyramid(nn.Module):
         drop_block: share of the maps that is dropped in training before the output convolutions
             of all but the coarsest map; 0 drops nothing. The sum that goes down the pyramid stays
             whole.
+        drop_block_size: side of a dropped square, in positions.
+        extra_levels: levels on top of the maps: none, P6, or P6 and P7.
+
+    Raises:
+        ValueError: more than two extra levels, or less than none.
     """
 
     def __init__(
@@ -28,14 +33,17 @@ class FeaturePyramid(nn.Module):
         channels: int = 256,
         drop_block: float = 0.3,
         drop_block_size: int = 3,
+        extra_levels: int = 2,
     ) -> None:
         super().__init__()
+        if extra_levels not in (0, 1, 2):
+            raise ValueError(f"a pyramid has 0, 1 or 2 levels above its maps, got {extra_levels}")
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
         self.outputs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
         )
-        self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        above = [nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(extra_levels)]
+        self.p6, self.p7 = (*above, None, None)[:2]
         self.drop_block = DropBlock(drop_block, block=drop_block_size)
         self.apply(_initialise)
 
@@ -46,8 +54,8 @@ class FeaturePyramid(nn.Module):
             maps: each (B, C, H, W), finest first, one for each of `in_channels`.
 
         Returns:
-            One level of (B, channels, H, W) for each map, then P6 and P7, each half the one before
-            (rounded up).
+            One level of (B, channels, H, W) for each map, then the extra ones, each half the one
+            before (rounded up).
         """
         summed = self.laterals[-1](maps[-1])
         levels = [self.outputs[-1](summed)]
@@ -56,8 +64,11 @@ class FeaturePyramid(nn.Module):
             finer = lateral(features)
             summed = finer + interpolate(summed, size=finer.shape[-2:], mode="nearest")
             levels.insert(0, output(self.drop_block(summed)))
-        p6 = _halved(levels[-1], self.p6)
-        return (*levels, p6, _halved(relu(p6), self.p7))
+        if self.p6 is not None:
+            levels.append(_halved(levels[-1], self.p6))
+        if self.p7 is not None:
+            levels.append(_halved(relu(levels[-1]), self.p7))
+        return tuple(levels)
 
 
 def _halved(level: Tensor, convolution: nn.Module) -> Tensor:

@@ -258,7 +258,7 @@ class SwinStage(nn.Module):
 
 
 class SwinTransformer(nn.Module):
-    """The picture at strides 8, 16 and 32.
+    """The picture at strides 8, 16 and 32, or at the coarser ones of them.
 
     The default numbers are Swin-T, the published GLIP-T.
 
@@ -270,9 +270,12 @@ class SwinTransformer(nn.Module):
         mlp_ratio: hidden channels of the MLPs per channel.
         drop_path: rate of the last block in training; it grows linearly from 0 at the first.
         recompute: run the blocks again in the backward pass instead of keeping their activations.
+        num_maps: stages whose maps are handed on, counted from the coarsest; None is all but the
+            first.
 
     Raises:
-        ValueError: `depths` and `num_heads` differ in length, or name fewer than two stages.
+        ValueError: `depths` and `num_heads` differ in length, or name fewer than two stages; or
+            there are not so many maps to hand on.
     """
 
     def __init__(
@@ -285,12 +288,18 @@ class SwinTransformer(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.2,
         recompute: bool = False,
+        num_maps: int | None = None,
     ) -> None:
         super().__init__()
         if len(depths) != len(num_heads) or len(depths) < 2:
             raise ValueError(
                 f"depths and num_heads must name the same two or more stages, got "
                 f"{tuple(depths)} and {tuple(num_heads)}"
+            )
+        num_maps = len(depths) - 1 if num_maps is None else num_maps
+        if not 1 <= num_maps < len(depths):
+            raise ValueError(
+                f"{len(depths)} stages hand on 1 to {len(depths) - 1} maps, got {num_maps}"
             )
         dims = [embed_dim * 2**stage for stage in range(len(depths))]
         rates = iter(torch.linspace(0, drop_path, sum(depths), device="cpu").tolist())
@@ -307,9 +316,9 @@ class SwinTransformer(nn.Module):
             )
             for dim, depth, heads in zip(dims, depths, num_heads)
         )
-        # The pyramid never reads the first stage, so that one has no norm of its own.
-        self.output_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims[1:])
-        self.out_channels = tuple(dims[1:])
+        # What the pyramid never reads, the first stage at least, has no norm of its own.
+        self.out_channels = tuple(dims[-num_maps:])
+        self.output_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in self.out_channels)
         self.apply(_initialise)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -319,16 +328,17 @@ class SwinTransformer(nn.Module):
             pixels: (B, 3, H, W) float, normalised, any size.
 
         Returns:
-            (B, C, ceil(H / s), ceil(W / s)) for the strides s = 8, 16, 32 with `out_channels`
-            channels, output norms applied; in memory the channels are last.
+            (B, C, ceil(H / s), ceil(W / s)) for the strides s = 8, 16, 32, or the last of them,
+            with `out_channels` channels, output norms applied; in memory the channels are last.
         """
-        return self.all_stages(pixels)[1:]
+        return self.all_stages(pixels)[-len(self.out_channels) :]
 
     def all_stages(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """The maps of `forward`, and before them the first stage's at stride 4, without a norm."""
+        """The maps of `forward`, and before them those of earlier stages, without a norm."""
         x = self.patch_embed(pixels)
         maps = []
-        for stage, norm in zip(self.stages, [nn.Identity(), *self.output_norms]):
+        unread = len(self.stages) - len(self.output_norms)
+        for stage, norm in zip(self.stages, [*[nn.Identity()] * unread, *self.output_norms]):
             x = stage(x)
             maps.append(norm(x).permute(0, 3, 1, 2))
             if stage.downsample is not None:

@@ -85,7 +85,21 @@ def test_state_dict_round_trip() -> None:
     assert_close(first(inputs), second(inputs))
 
 
+@pytest.mark.parametrize("extra", [0, 1])
+def test_fewer_levels_are_the_first_of_five(extra: int) -> None:
+    inputs = maps()
+    whole, short = pyramid().eval(), pyramid(extra_levels=extra).eval()
+    short.load_state_dict(whole.state_dict(), strict=False)
+    names = {name.split(".")[0] for name in short.state_dict()}
+    assert names == {"laterals", "outputs", *("p6", "p7")[:extra]}
+    levels = short(inputs)
+    assert len(levels) == 3 + extra
+    assert_close(levels, whole(inputs)[: 3 + extra])
+
+
 def test_errors() -> None:
+    with pytest.raises(ValueError, match="0, 1 or 2 levels above its maps, got 3"):
+        FeaturePyramid(extra_levels=3)
     with pytest.raises(ValueError, match=r"probability must be in \[0, 1\], got 3"):
         FeaturePyramid(drop_block=3)
 

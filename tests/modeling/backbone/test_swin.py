@@ -115,6 +115,21 @@ def test_any_picture_size(size: tuple[int, int]) -> None:
         assert given.shape[1:] == whole.shape[1:]
 
 
+def test_coarser_maps_alone() -> None:
+    whole, part = small(), small(num_maps=2)
+    norms = [name for name in part.state_dict() if name.startswith("output_norms.")]
+    part.load_state_dict(
+        {name: value for name, value in whole.state_dict().items() if name[:6] != "output"}
+        | {name: part.state_dict()[name] for name in norms}
+    )
+    part.output_norms.load_state_dict(whole.output_norms[1:].state_dict())
+    assert part.out_channels == (32, 64)
+    pixels = torch.randn(1, 3, 64, 96)
+    assert_close(part(pixels), whole(pixels)[1:])
+    with pytest.raises(ValueError, match="4 stages hand on 1 to 3 maps, got 4"):
+        small(num_maps=4)
+
+
 def test_a_batch_is_its_pictures() -> None:
     model = small().double()
     pixels = torch.randn(3, 3, 40, 56, dtype=torch.float64)
