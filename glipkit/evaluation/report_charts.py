@@ -6,7 +6,8 @@ from html import escape
 
 import numpy as np
 
-_LEFT, _BOTTOM, _TOP, _RIGHT = 46, 34, 10, 12  # pixels around the plotting area
+_LEFT, _BOTTOM, _TOP, _RIGHT = 46, 34, 26, 12  # pixels around the plotting area; above: the key
+_KEY = 84  # pixels from one entry of the key to the next
 
 
 def curve_chart(
@@ -18,7 +19,8 @@ def curve_chart(
     """Precision over recall.
 
     Args:
-        curves: (what it is, precision at evenly spaced recalls from 0 to 1); at most four.
+        curves: (what it is, precision at evenly spaced recalls from 0 to 1); at most four;
+            one alone needs no key.
         title: what screen readers say.
         size: (width, height) in pixels.
     """
@@ -78,7 +80,7 @@ class _Frame:
 
     def __init__(self, size: tuple[int, int], *, plain: bool = False) -> None:
         width, height = size
-        self.left, self.top = (26 if plain else _LEFT), _TOP
+        self.left, self.top = (26, 10) if plain else (_LEFT, _TOP)
         self.right, self.bottom = width - _RIGHT, height - (18 if plain else _BOTTOM)
 
     def x(self, value: float) -> float:
@@ -119,8 +121,7 @@ class _Frame:
         )
 
     def key(self, index: int, style: str, name: str) -> str:
-        y = self.top + 14 + 16 * index
-        end = self.right - 8
+        y, end = self.top - 14, self.left + (index + 1) * _KEY
         return (
             f'<line class="{style}" x1="{end - 22}" x2="{end}" y1="{y}" y2="{y}"/>'
             f'<text x="{end - 28}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'

@@ -12,7 +12,7 @@ _STYLE = """
   --warn: #4a3d10; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1180px; padding: 1.2rem; background: var(--paper);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 p { margin: .3rem 0 .7rem; max-width: 52rem; } .faint { color: var(--faint); }
@@ -27,6 +27,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--rule); }
 th { background: var(--soft); position: sticky; top: 0; font-weight: 600; }
 td.n, th.n { text-align: right; white-space: nowrap; }
+td + td:not(.n):not(.bar) { min-width: 12rem; }
 td.bar { min-width: 9rem; } td.bar div { height: .8rem; border-radius: 2px; background: var(--b); }
 figure { margin: 0; background: var(--soft); border-radius: 8px; padding: .6rem; }
 figcaption { font-size: .85rem; } .pictures figure { max-width: 100%; }
@@ -38,7 +39,8 @@ svg .s0 { stroke: var(--a); } svg .s1 { stroke: var(--b); stroke-dasharray: 6 3;
 svg .s2 { stroke: var(--c); stroke-dasharray: 2 2; } svg .s3 { stroke: var(--d); }
 svg .mark { stroke: var(--ink); stroke-dasharray: 3 3; }
 dl { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: .1rem 1rem; }
-dt { color: var(--faint); } dd { margin: 0; } summary { cursor: pointer; }
+dt { color: var(--faint); } summary { cursor: pointer; }
+dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
 """
 
 

@@ -1,6 +1,7 @@
 """The class that projects built on GLIP use, as they use it."""
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -229,3 +230,26 @@ def test_weights_may_be_left_out(cfg: CfgNode, caplog: pytest.LogCaptureFixture)
     assert not demo.model.training
     assert demo.min_image_size == 800
     assert demo.confidence_threshold == 0.7
+
+
+def test_the_page_for_migrating_runs(
+    weight: str, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its new imports and its script, with a smaller model."""
+    page = (GLIP_T.parents[2] / "docs" / "migrating.md").read_text()
+    imports, script = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[:2]
+    imports = imports.split("# after")[1]
+    assert "MODEL/glip_tiny_model_o365_goldg_cc_sbu.pth" in script
+    script = script.replace("MODEL/glip_tiny_model_o365_goldg_cc_sbu.pth", weight)
+    script = script.replace("min_image_size=800", "min_image_size=64").replace(", 0.5)", ", 0.0)")
+    monkeypatch.chdir(GLIP_T.parents[2])
+    monkeypatch.setattr("glipkit.config.cfg", OpenConfig.of_defaults())
+    printed: list[tuple] = []
+    smaller = script.replace('["MODEL.DEVICE", "cuda"]', "TINY")
+    assert smaller != script
+    scope = {"TINY": TINY, "bgr": picture, "print": lambda *words: printed.append(words)}
+    exec(imports, scope)
+    exec(smaller, scope)
+    assert {words[0] for words in printed} <= {"bobble heads", "top", "the shelf"}
+    assert all(0 <= words[1] <= 1 and len(words[2]) == 4 for words in printed)
+    assert printed
