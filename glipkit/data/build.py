@@ -117,7 +117,8 @@ def _check_kind(spec: DatasetSpec, *, task: str) -> None:
     if task == "grounding" and spec.kind != "grounding":
         raise ValueError(
             f"TEST.EVAL_TASK is 'grounding', but dataset {spec.name!r} has classes, not captions; "
-            "set TEST.EVAL_TASK detection"
+            "set TEST.EVAL_TASK detection (or, if its file has captions, kind: grounding in "
+            "DATASETS.REGISTER)"
         )
     if task == "detection" and spec.kind == "grounding":
         raise ValueError(

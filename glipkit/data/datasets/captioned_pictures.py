@@ -1,6 +1,7 @@
 """Pictures with captions to be asked about, and the boxes that answer each of their phrases."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class JudgedCaption:
     # For each phrase (M, 4) float64, x1 y1 x2 y2 in pixels. Without a box (M = 0) a phrase is asked
     # and not judged (BEHAVIOUR 15).
     boxes: tuple[Tensor, ...]
+    num_unasked: int  # boxes whose words no phrase asks for
 
     @property
     def num_judged(self) -> int:
@@ -101,34 +103,35 @@ def load_captioned(spec: DatasetSpec) -> CaptionedPictures:
     source = load_grounding(spec)
     file = source.file
     pictures: dict[tuple[Path, tuple[int, int]], list[int]] = {}
-    num_judged = num_boxless = num_silent = 0
+    counts: Counter[str] = Counter()
     for index in range(len(file)):
         record = file[index]
         caption = judged_caption(record, file.path)
-        num_judged += caption.num_judged
-        num_boxless += len(caption.boxes) - caption.num_judged
+        counts["judged"] += caption.num_judged
+        counts["boxless"] += len(caption.boxes) - caption.num_judged
+        counts["unasked"] += caption.num_unasked
         if caption.num_judged:
             pictures.setdefault((source.path(index), record.size), []).append(index)
-        else:
-            num_silent += 1
-    if not num_judged:
+    if not pictures:
         raise ValueError(
             f"{spec.ann_file}: none of its {len(file)} captions has a phrase with a box, so there "
             f"is nothing to judge; expected annotations whose tokens_positive are among {ASKED}"
         )
-    logger.info(
-        "%s: %d pictures, %d captions, %d phrases with boxes",
-        *(spec.name, len(pictures), len(file) - num_silent, num_judged),
-    )
-    if num_boxless or num_silent:
-        logger.info(
-            "%s: %d phrases without a box are not judged, %d captions without any other not asked",
-            *(spec.name, num_boxless, num_silent),
-        )
     groups = tuple(map(tuple, pictures.values()))
     heads = (file[group[0]] for group in groups)
     images = tuple(ImageRecord(head.image_id, head.file_name, head.size) for head in heads)
-    return CaptionedPictures(source, images, groups)
+    dataset = CaptionedPictures(source, images, groups)
+    logger.info(
+        "%s: %d pictures, %d captions, %d phrases with boxes",
+        *(spec.name, len(dataset), dataset.num_captions, counts["judged"]),
+    )
+    if counts["boxless"] or counts["unasked"] or dataset.num_captions < len(file):
+        logger.info(
+            "%s: not judged are %d phrases without a box, and %d boxes whose words are no phrase; "
+            "not asked are %d captions without a phrase to judge",
+            *(spec.name, counts["boxless"], counts["unasked"], len(file) - dataset.num_captions),
+        )
+    return dataset
 
 
 def judged_caption(record: GroundingRecord, path: Path) -> JudgedCaption:
@@ -167,6 +170,7 @@ def judged_caption(record: GroundingRecord, path: Path) -> JudgedCaption:
             ),
         ),
         boxes=tuple(boxes[index] for index in answers),
+        num_unasked=len(single) - len({index for each in answers for index in each}),
     )
 
 

@@ -46,6 +46,7 @@ def test_listed_phrases_are_asked_and_those_with_boxes_judged(tmp_path: Path) ->
     ]
     assert caption.boxes[1].shape == (0, 4)
     assert caption.num_judged == 2
+    assert caption.num_unasked == 1
 
 
 def test_without_a_list_boxes_that_share_their_words_are_a_phrase(tmp_path: Path) -> None:
@@ -94,7 +95,8 @@ def test_captions_of_a_file_are_one_picture(
     assert (len(pictures), pictures.num_captions) == (2, 4)
     assert pictures.path(1) == tmp_path / "pictures" / "b.png"
     assert "2 pictures, 4 captions, 4 phrases with boxes" in caplog.text
-    assert "1 phrases without a box are not judged, 2 captions without any" in caplog.text
+    assert "not judged are 1 phrases without a box, and 1 boxes whose words" in caplog.text
+    assert "not asked are 2 captions" in caplog.text
     assert [len(cut) for cut in (pictures.first(1), pictures.first(9))] == [1, 2]
     assert pictures.first(1).num_captions == 2
 
