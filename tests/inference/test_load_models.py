@@ -52,7 +52,9 @@ def hash_of(detector: glipkit.PhraseDetector) -> str:
     return weights_hash(detector.detector.model)
 
 
-def test_answers_are_those_of_the_evaluation(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", ["-1", "2"])
+def test_answers_are_those_of_the_evaluation(chunk: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "TEST.CHUNKED_EVALUATION", chunk)
     spec = drawn.draw(tmp_path / "data", num_images=10)
     entry = {"ann_file": str(spec.ann_file), "img_dir": str(spec.img_dir)}
     task = {"DATASETS": {"REGISTER": {"drawn": entry}, "TEST": '("drawn",)'}}

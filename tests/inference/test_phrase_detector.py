@@ -308,9 +308,7 @@ def test_a_batch_that_is_too_large_is_asked_in_parts(
         assert_same(found, expected)
     assert "not enough memory for 3 pictures at once" in caplog.text
     monkeypatch.setattr(detector.detector, "each", lambda *_: small([1, 2]))
-    with pytest.raises(
-        MemoryError, match=r"on cpu for one picture of \(60, 90\)"
-    ):
+    with pytest.raises(MemoryError, match=r"on cpu for one picture of \(60, 90\)"):
         detector(pictures[0], NAMES)
 
 
