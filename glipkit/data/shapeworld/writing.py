@@ -3,6 +3,7 @@
 import json
 import logging
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +25,6 @@ from glipkit.data.shapeworld.word_tests import (
     word_categories,
 )
 from glipkit.data.shapeworld.world import SPLITS, VERSION, World
-from glipkit.data.workers import leave_interrupts_to_main
 from glipkit.runtime.files import replacing, write_atomically
 from glipkit.runtime.progress import image_progress
 
@@ -137,8 +137,15 @@ def _mapped(workers: int) -> Iterator[Any]:
     if workers < 2:
         yield map
         return
-    with multiprocessing.Pool(workers, initializer=leave_interrupts_to_main, initargs=(0,)) as pool:
+    with multiprocessing.Pool(workers, initializer=_leave_interrupts_to_main) as pool:
         yield partial(pool.imap, chunksize=_AT_ONCE)
+        pool.close()  # let them end by themselves: leaving the block would kill them
+        pool.join()
+
+
+def _leave_interrupts_to_main() -> None:
+    """Ctrl-C reaches every process of the terminal; only the first one should speak."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _whole_files(
