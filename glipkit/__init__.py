@@ -8,7 +8,6 @@
 These names are fetched when they are first used: `import glipkit` alone imports no torch.
 """
 
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -38,4 +37,6 @@ def __getattr__(name: str) -> object:
     return value
 
 
-__dir__ = partial(sorted, {*globals(), *__all__})
+def __dir__() -> list[str]:
+    """Those names too, for completion."""
+    return sorted({*globals(), *__all__})

@@ -68,6 +68,8 @@ def _takes_cfg(node: ast.AST) -> bool:
 def test_cfg_stops_at_the_doors(path: Path) -> None:
     if path.name in {"build.py", "launch.py"} or path.parent.name in {"config", "programs"}:
         return
+    if path.name == "glip_demo.py":  # takes what the published class takes
+        return
     takers = [node.name for node in ast.walk(ast.parse(path.read_text())) if _takes_cfg(node)]
     assert not takers, f"pass plain values instead of a cfg to {takers}"
 
@@ -94,4 +96,6 @@ def test_every_file_says_why_it_exists(path: Path) -> None:
 def test_package_files_define_nothing(path: Path) -> None:
     body = ast.parse(path.read_text()).body
     defined = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    if path.parent == ROOT:  # `import glipkit` hands its names on when they are asked for
+        defined = [name for name in defined if name not in {"__getattr__", "__dir__"}]
     assert not defined, f"{_name(path)} defines {defined}; an __init__ only hands names on"
