@@ -14,8 +14,8 @@ from glipkit.page.limits import Limits
 from glipkit.page.questions import Questions
 
 _ABOUT = {
-    "nano": "glip-nano learnt from drawings alone: shapes in ten colours, their sizes, patterns "
-    "and places. On photographs, and for words of another world, its answers mean nothing.",
+    "nano": "glip-nano learnt from drawings alone: twelve shapes in ten colours, their sizes, "
+    "patterns and places. On photographs, and for words of another world, its answers mean nothing.",
 }
 _ABOUT_OTHERS = (
     "It was trained on photographs and English words: name things, and what tells them apart. What "
@@ -262,8 +262,9 @@ def _heading(detector: PhraseDetector) -> str:
     return (
         "<h1>Words find things in pictures</h1>"
         f"<p>{html.escape(about)}</p>"
-        f"<p>Model: {html.escape(detector.name)} on {html.escape(str(detector.device))}. Pictures "
-        "and words stay on the machine that serves this page.</p>"
+        f"<p>This is glipkit with the model {html.escape(detector.name)} on "
+        f"{html.escape(str(detector.device))}. Pictures and words stay on the machine that serves "
+        "this page.</p>"
     )
 
 

@@ -23,8 +23,9 @@ SHOWN = (960, 1600)
 class Answer:
     """One picture, asked once; thresholds and heat maps are views of it."""
 
-    found: Found  # every box the model gave, whatever its score
+    found: Found  # every box the model gave, whatever its score; without the picture
     shown: Image.Image  # RGB, the picture in the size in which it is shown
+    picture: Image.Image  # RGB, for heat maps: as sent, or `shown` if that is smaller
     text: str
     seconds: float  # that the model took, reading the words included
     forwards: int  # passes through the model on this page so far
@@ -81,16 +82,17 @@ class Questions:
             seconds = time.perf_counter() - start
             self.forwards += 1
             forwards = self.forwards
-        return Answer(
-            replace(found, picture=picture), shown_size(picture), words, seconds, forwards
-        )
+        shown = shown_size(picture)
+        kept = min(picture, shown, key=lambda image: image.width)  # what a session remembers
+        found = replace(found, picture=None)
+        return Answer(found, shown, kept, words, seconds, forwards)
 
     def look(self, answer: Answer) -> Answer:
         """The same answer with its alignment scores, which take another forward, once."""
         if answer.alignment is not None:
             return answer
         with self._busy:
-            alignment = self.detector.alignment(answer.found.picture, answer.text)
+            alignment = self.detector.alignment(answer.picture, answer.text)
             self.forwards += 1
             return replace(answer, alignment=alignment, forwards=self.forwards)
 

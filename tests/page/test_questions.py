@@ -64,3 +64,11 @@ def test_boxes_lie_where_they_belong_in_the_shown_picture() -> None:
     assert drawn.size == (960, 768)
     changed = [drawn.getpixel(at) != answer.shown.getpixel(at) for at in ((192, 150), (600, 500))]
     assert changed == [True, False]
+
+
+def test_no_large_picture_is_remembered() -> None:
+    answer = questions().ask(Image.new("RGB", (4000, 2000)), "cat")
+    assert answer.found.picture is None
+    assert answer.found.size == (4000, 2000)  # boxes are in pixels of what was sent
+    assert answer.picture.size == answer.shown.size == (1600, 800)
+    assert questions().ask(PICTURE, "cat").picture.size == PICTURE.size

@@ -1,9 +1,11 @@
+import json
 import socket
 from pathlib import Path
 
 import pytest
 from fake_detector import FakeDetector
 from page_server import PageServer
+from PIL import Image
 
 from glipkit.page import serve
 
@@ -52,6 +54,42 @@ def test_the_server_is_closed_to_all_but_the_page(tmp_path: Path) -> None:
     assert "Traceback" not in server.output
     assert "ended; uploads: None" in server.output  # the environment is as before
     assert not list(tmp_path.glob("glipkit-page-*"))
+
+
+@pytest.mark.slow
+def test_no_path_and_no_address_is_taken_from_a_client(tmp_path: Path) -> None:
+    """Whoever speaks the page's own protocol gets no further than its visitors."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "mine.png")
+    server = PageServer()
+    try:
+        for path in (str(tmp_path / "mine.png"), "/etc/passwd", server.address):
+            said = ask_to_find(server, {"path": path, "meta": {"_type": "gradio.FileData"}})
+            assert '"success":false' in said, path
+        assert "Only pictures that were uploaded here" in said  # not even asked for: the address
+        assert "Choose a picture first" in ask_to_find(server, None)
+        assert server.ask("GET", "/")[0] == 200
+    finally:
+        server.stop()
+
+
+def ask_to_find(server: PageServer, picture: dict | None) -> str:
+    """What the server answers to a question that no browser would ask."""
+    config = json.loads(server.ask("GET", "/config")[1])
+    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    find = next(
+        rule["id"]
+        for rule in config["dependencies"]
+        if [ids["gk-find"], "click"] in rule["targets"]
+    )
+    question = {"data": [picture, "a cat"], "fn_index": find, "session_hash": "visitor"}
+    status, text = server.ask(
+        "POST",
+        "/gradio_api/queue/join",
+        body=json.dumps(question),
+        headers={"Content-Type": "application/json"},
+    )
+    assert status == 200, text
+    return server.ask("GET", "/gradio_api/queue/data?session_hash=visitor")[1]
 
 
 @pytest.mark.slow
