@@ -15,7 +15,8 @@ from glipkit.page.questions import Questions
 
 _ABOUT = {
     "nano": "glip-nano learnt from drawings alone: twelve shapes in ten colours, their sizes, "
-    "patterns and places. On photographs, and for words of another world, its answers mean nothing.",
+    "patterns and places. On photographs, or for words of another world, its answers mean "
+    "nothing.",
 }
 _ABOUT_OTHERS = (
     "It was trained on photographs and English words: name things, and what tells them apart. What "
