@@ -56,7 +56,7 @@ class Wording:
         main_share: probability in [0, 1] of the main word; the others share the rest.
     """
 
-    def __init__(self, rng: np.random.Generator, *, main_share: float = 0.6) -> None:
+    def __init__(self, rng: np.random.Generator, *, main_share: float = 0.5) -> None:
         self._rng = rng
         self._main_share = main_share
         self._words: dict[str, str] = {}

@@ -11,7 +11,7 @@ from glipkit.data.shapeworld.phrases import Caption
 from glipkit.data.shapeworld.scenes import MAX_SIZE, MIN_SIZE, Scene, draw_scene
 from glipkit.data.shapeworld.vocabulary import PAIRS, SEEN
 
-VERSION = 1  # of the drawings and texts: another one gives other bytes for the same seed
+VERSION = 2  # of the drawings and texts: another one gives other bytes for the same seed
 SPLITS = ("train", "val")
 MAX_CAPTIONS = 16
 _SENTENCES = 0.25  # share of training texts; the others are lists of names

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from glipkit.config.load import load_config
 from glipkit.data.build import build_train_loader
 from glipkit.data.catalog import DatasetSpec
+from glipkit.data.datasets.captioned_pictures import load_captioned
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.datasets.grounding import load_grounding
 from glipkit.data.shapeworld.vocabulary import HELD_OUT, SEEN, pair_name
@@ -104,6 +105,13 @@ def test_pycocotools_and_the_loaders_read_it(
         source = load_grounding(DatasetSpec(name, path, folder / name.split("_")[0], "grounding"))
         assert source.file.faults == {}
         assert sum(source.num_boxes(index) > 0 for index in range(len(source))) > 0
+    for name in ("val_captions", "val_relations"):
+        path = folder / "annotations" / f"{name}.json"
+        judged = load_captioned(DatasetSpec(name, path, folder / "val", "grounding"))
+        for index in range(len(judged)):
+            for caption in judged.captions(index):
+                assert caption.num_judged == len(caption.prompt.phrases) > 0
+                assert caption.num_unasked == 0
     assert caplog.records == []
 
 

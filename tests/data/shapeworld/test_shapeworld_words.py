@@ -104,7 +104,7 @@ def test_a_word_and_its_stand_ins_have_a_category_each() -> None:
     assert red == {
         "red thing": "trained",
         "crimson thing": "unseen",
-        "ruby thing": "unseen",
+        "carmine thing": "unseen",
         "dax thing": "nonsense",
     }
     circle = [names[word["category_id"]] for word in tests["circle"]]
