@@ -52,7 +52,11 @@ class Task:
 
 
 def load_config(
-    files: Sequence[str | Path], overrides: Sequence[str] = (), *, training: bool = False
+    files: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    *,
+    training: bool = False,
+    quiet: bool = False,
 ) -> CfgNode:
     """Merge defaults, files and overrides; later ones win.
 
@@ -60,6 +64,7 @@ def load_config(
         files: YAML files.
         overrides: KEY VALUE KEY VALUE ..., as typed after the flags of a tool.
         training: refuse what a training run could not use, too; evaluation never reads it.
+        quiet: do not log which keys mean nothing here; for files that come with glipkit.
 
     Returns:
         The whole tree of keys, checked and frozen.
@@ -71,7 +76,8 @@ def load_config(
     """
     settings = [setting for file in files for setting in _read(file)]
     cfg, unused = merge(settings + parse_overrides(overrides), training=training)
-    report_unused(unused)
+    if not quiet:
+        report_unused(unused)
     return cfg
 
 

@@ -20,6 +20,7 @@ from glipkit.inference.detector import PhraseDetector
 from glipkit.inference.models import (
     DEFAULT_THRESHOLD,
     KNOWN,
+    SHIPPED,
     KnownModel,
     ModelFiles,
     find_model,
@@ -74,7 +75,7 @@ def load(
         config = recognise(tensors, source=str(files.weights)).config_file
     offsets = offset_override(files.tuned) or offset_override(files.weights)
     overrides = ("TEST.PRECISION", precision, *_ONE_PICTURE_AT_A_TIME, *offsets)
-    cfg = load_config([config], overrides)
+    cfg = load_config([config], overrides, quiet=config.is_relative_to(SHIPPED))
     tokenizer = _load_tokenizer(cfg)  # before anything large is made
     net = build_model(cfg)
     _load_weights(net, files)
@@ -168,7 +169,7 @@ def recognise(tensors: Mapping[str, Tensor], *, source: str) -> KnownModel:
     rows = []
     first = {known.config: key for key, known in reversed(KNOWN.items())}  # a key for each
     for key in sorted(first.values(), key=list(KNOWN).index):
-        cfg = load_config([KNOWN[key].config_file])
+        cfg = load_config([KNOWN[key].config_file], quiet=True)
         try:
             with torch.device("meta"):  # names and shapes alone
                 own = build_model(cfg).state_dict()
@@ -195,7 +196,7 @@ def recognise(tensors: Mapping[str, Tensor], *, source: str) -> KnownModel:
 
 def _settings(known: KnownModel) -> tuple[str, ...]:
     """What a model computes with besides its weights, comparable."""
-    cfg = load_config([known.config_file])
+    cfg = load_config([known.config_file], quiet=True)
     parts = (cfg.MODEL, cfg.INPUT, cfg.TEST, cfg.DATALOADER.SIZE_DIVISIBILITY)
     return tuple(str(part) for part in parts)
 
