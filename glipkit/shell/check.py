@@ -11,7 +11,7 @@ from pathlib import Path
 
 from glipkit.config.load import load_config
 from glipkit.data.doctor.examine import Examination, compare, examine
-from glipkit.data.doctor.findings import Finding
+from glipkit.data.doctor.findings import MAX_EXAMPLES, Finding
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.models import KNOWN, find_model
 from glipkit.runtime.logs import setup_logging
@@ -133,7 +133,7 @@ def _entry(finding: Finding) -> str:
     lines = [f"  {mark:<8}{finding.count:,} {finding.what}  [{finding.code}]"]
     for example in finding.examples:
         lines += _wrapped(f"- {example}", "            ")
-    if finding.count > len(finding.examples) and finding.examples:
+    if finding.count > len(finding.examples) == MAX_EXAMPLES:
         lines.append(f"          - and {finding.count - len(finding.examples):,} more")
     lines += _wrapped(f"AP: {finding.effect}", "              ")
     lines += _wrapped(f"do: {finding.advice}", "              ")

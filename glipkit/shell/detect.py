@@ -73,14 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WORDS",
         help="not wanted: boxes that fit these words better are left out; may be repeated",
     )
-    parser.add_argument(
-        "--save-pictures",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="annotated copies (default: yes)",
+    copies = parser.add_mutually_exclusive_group()
+    copies.add_argument(
+        "--save-pictures", action="store_true", default=True, help="annotated copies (the default)"
     )
-    parser.add_argument(
-        "--no-pictures", action="store_false", dest="save_pictures", help=argparse.SUPPRESS
+    copies.add_argument(
+        "--no-pictures", action="store_false", dest="save_pictures", help="none of them"
     )
     parser.add_argument("--track", action="store_true", help="number objects from frame to frame")
     parser.add_argument(

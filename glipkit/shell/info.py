@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Describe it."""
-    setup_logging(level=logging.WARNING)
+    setup_logging(level=logging.ERROR)  # of other models' files, which are only compared with
     facts = describe_model(args.model)
     sys.stdout.write((json.dumps(facts, indent=2) if args.json else _page(facts)) + "\n")
     return 0
@@ -64,7 +64,7 @@ def describe_model(model: str) -> dict[str, Any]:
         "metadata": read_metadata(path),
         "tensors": len(tensors),
         "types": _types(tensors),
-        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "parameters_in_file": sum(tensor.numel() for tensor in tensors.values()),
         "parts": _parts(tensors, layout),
         "config": None if files.config is None else str(files.config),
     }
@@ -73,6 +73,7 @@ def describe_model(model: str) -> dict[str, Any]:
     whole, text_encoder = _text_encoder(path, tensors)
     names = published_names(whole) if layout == "ours" else {name: name for name in whole}
     return facts | {
+        "parts": _parts(whole, layout),
         "architecture": describe({names[name]: tensor.shape for name, tensor in whole.items()}),
         "fits": _fits(whole, path),
         "published_as": path.name if path.name in PUBLISHED_FILES else None,
@@ -125,11 +126,13 @@ def _fits(tensors: dict[str, Tensor], path: Path) -> list[str]:
 
 
 def _page(facts: dict[str, Any]) -> str:
-    total = facts["parameters"]
+    total = sum(facts["parts"].values())
     rows = [["part", "parameters", "share"]]
     for part, count in facts["parts"].items():
         rows.append([part, f"{count:,}", f"{100 * count / max(total, 1):.1f} %"])
-    rows.append(["in the file", f"{total:,}", ""])
+    rows.append(["all", f"{total:,}", ""])
+    if facts["parameters_in_file"] != total:
+        rows.append(["of these in the file", f"{facts['parameters_in_file']:,}", ""])
     known = "; ".join(f"{key} ({KNOWN[key].about})" for key in facts["fits"])
     lines = {
         "file": f"{facts['file']} ({facts['bytes'] / 1e6:.1f} MB, {facts['format']})",

@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"glipkit: no command {words[0]!r}\n\n{_usage()}")
         return FAILED
     command = importlib.import_module(f"glipkit.shell.{words[0]}")
+    logs = importlib.import_module("glipkit.runtime.logs")  # imports torch, as the command did
     parser = argparse.ArgumentParser(
         prog=f"glipkit {words[0]}",
         description=command.DESCRIPTION,
@@ -69,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.stderr.write(f"glipkit {words[0]}: {error}\n")
         return FAILED
+    finally:
+        logs.close_logging()  # whoever calls this from Python gets the logging of before back
 
 
 def _usage() -> str:

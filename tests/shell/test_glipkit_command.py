@@ -1,6 +1,7 @@
 """The command itself: its words, its help, its examples, its exit status."""
 
 import importlib
+import logging
 import shlex
 import subprocess
 import sys
@@ -110,3 +111,9 @@ def test_examples_of_others_are_understood(
     monkeypatch.setattr(importlib.import_module(f"glipkit.shell.{command}"), "run", run)
     assert [run_example(line) for line in examples(command)] == [0] * len(seen)
     assert all(hasattr(args, word) for args in seen)
+
+
+def test_logging_is_as_before_afterwards(tmp_path: Path) -> None:
+    before = logging.getLogger("glipkit").level, logging.getLogger().handlers[:]
+    assert main(["check", str(write(tmp_path, healthy()))]) == 0
+    assert (logging.getLogger("glipkit").level, logging.getLogger().handlers[:]) == before

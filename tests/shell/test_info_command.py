@@ -26,8 +26,8 @@ def test_parts_types_and_hash(tiny_file: Path, capsys: pytest.CaptureFixture) ->
     assert facts["names"] == "ours"
     assert facts["fits"] == []
     assert facts["hash"] == weights_hash(model)
-    assert facts["parameters"] == sum(p.numel() for p in model.state_dict().values())
-    assert sum(facts["parts"].values()) == facts["parameters"]
+    assert facts["parameters_in_file"] == sum(p.numel() for p in model.state_dict().values())
+    assert sum(facts["parts"].values()) == facts["parameters_in_file"]
     assert {"backbone", "text encoder", "tower"} <= facts["parts"].keys()
     assert facts["types"].keys() == {"float32"}
 

@@ -238,7 +238,7 @@ def _check_areas(contents: Contents, chart: Chart) -> None:
         larger = area > 1.02 * box_area + 1
         empty = (area == 0) & (box_area >= 1)
         differs &= larger | empty | (~contents.has_mask & ~_close(area, box_area))
-    _named(contents, chart, "area-missing", ~has)
+    _named(contents, chart, "area-missing", ~has & contents.has_box)
     _named(contents, chart, "area-negative", below)
     _named(contents, chart, "area-differs", differs)
 

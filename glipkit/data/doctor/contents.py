@@ -118,6 +118,8 @@ class Contents:
             height, width = self.sizes[row]
             where += f" {self.file_names[row]}"
             size = f" in {width}x{height}"
+        if not self.has_box[index]:
+            return f"{name} ({where}): no box"
         numbers = ", ".join(f"{number:.6g}" for number in self.boxes[index])
         return f"{name} ({where}): [{numbers}]{size}"
 

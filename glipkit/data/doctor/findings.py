@@ -7,7 +7,7 @@ from typing import Any, Literal
 Severity = Literal["error", "warning", "note"]
 
 _ORDER = ("error", "warning", "note")
-_EXAMPLES = 4
+MAX_EXAMPLES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,11 @@ class Chart:
         if count:
             self._counts[code] = self._counts.get(code, 0) + count
             kept = self._examples.setdefault(code, [])
-            kept += examples[: _EXAMPLES - len(kept)]
+            kept += examples[: MAX_EXAMPLES - len(kept)]
 
     def wants(self, code: str) -> int:
         """How many more examples of this would be kept; spares making others."""
-        return _EXAMPLES - len(self._examples.get(code, ()))
+        return MAX_EXAMPLES - len(self._examples.get(code, ()))
 
     def findings(self) -> tuple[Finding, ...]:
         """The worst first, then in the order of the known ones."""

@@ -1,6 +1,7 @@
 """The pictures that an annotation file speaks of: there, whole, and of the size it claims?"""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -98,10 +99,11 @@ def find_folder(contents: Contents) -> Path | None:
     if not len(contents.file_names):
         return None
     beside = contents.path.absolute().parent
-    stem = contents.path.stem.split("_")[0].removeprefix("instances")
-    places = [beside, beside.parent, beside / stem, beside.parent / stem]
-    places += [place / "images" for place in (beside, beside.parent, beside.parent.parent)]
-    places += [beside.parent / "images" / stem, beside / "pictures", beside.parent / "pictures"]
+    splits = re.split(r"[_.-]", contents.path.stem)[::-1]  # instances_val2017: val2017 first
+    places = [beside, beside.parent]
+    for place in (beside, beside.parent, beside.parent.parent):
+        inner = (place, place / "images", place / "pictures")
+        places += [*inner[1:], *(each / split for each in inner for split in splits)]
     wanted = [contents.file_names[row] for row in range(min(3, len(contents.file_names)))]
     for place in places:
         if any(name and (place / name).is_file() for name in wanted):
