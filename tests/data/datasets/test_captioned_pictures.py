@@ -101,6 +101,16 @@ def test_captions_of_a_file_are_one_picture(
     assert pictures.first(1).num_captions == 2
 
 
+def test_a_blank_caption_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [record(1, "a.png", SIZE, CAPTION), record(2, "a.png", SIZE, "  ")]
+    boxes = [answer(n, n, [1, 2, 3, 4], DOG) for n in (1, 2)]
+    pictures = load(tmp_path, images, boxes)
+    assert pictures.num_captions == 1
+    assert "1  belong to a record whose caption is blank" in caplog.text
+
+
 def test_workers_get_a_copy(tmp_path: Path) -> None:
     pictures = load_captioned(draw_captions(tmp_path))
     copy = pickle.loads(pickle.dumps(pictures))
