@@ -163,6 +163,9 @@ class Found:
     def draw(self, **how: Any) -> Image.Image:
         """The picture with its boxes, in RGB.
 
+        Each phrase has a colour; where objects are tracked, each object has one, and its number is
+        before the phrase.
+
         Args:
             **how: for `glipkit.visualize.draw`; all boxes are drawn unless `score_threshold` says
                 otherwise.
@@ -175,9 +178,9 @@ class Found:
                 "there is no picture to draw on; open it and give it to this answer: "
                 "dataclasses.replace(found, picture=Image.open(…))"
             )
-        return draw(
-            self.picture, self._detections(), self.phrases, **{"score_threshold": 0.0, **how}
-        )
+        tracked = self.track_ids is not None
+        shown = self._objects() if tracked else (self._detections(), self.phrases)
+        return draw(self.picture, *shown, **{"score_threshold": 0.0, **how})
 
     def save(self, path: str | Path, **how: Any) -> Path:
         """Leave the drawn picture, or `to_json` if the name ends in .json; whole or not at all.
@@ -309,6 +312,16 @@ class Found:
         return supervision_detections(
             self.boxes, self.scores, self.phrase_ids, self.labels, self.track_ids
         )
+
+    def _objects(self) -> tuple[Detections, Sequence[str]]:
+        """Detections whose phrases are the objects; what is unsure keeps its phrase."""
+        unsure = max([-1, *self.track_ids.tolist()]) + 1  # numbers from here on are free
+        numbers = torch.where(self.track_ids < 0, unsure + self.phrase_ids, self.track_ids)
+        names = [*[""] * unsure, *self.phrases]
+        for number, label in zip(self.track_ids.tolist(), self.labels):
+            if number >= 0:
+                names[number] = f"{number} {label}"
+        return replace(self._detections(), phrase_ids=numbers), names
 
     def _detections(self) -> Detections:
         width, height = self.size

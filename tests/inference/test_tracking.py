@@ -1,11 +1,15 @@
 """Objects keep their numbers through motion, occlusion and crossings."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from films import answer
+from PIL import Image
 
 from glipkit.inference.found import Found
 from glipkit.inference.tracking import IouTracker
+from glipkit.visualize import phrase_color
 
 
 def at(x: float, y: float = 50, side: float = 20) -> list[float]:
@@ -106,3 +110,16 @@ def test_nothing_found_is_fine() -> None:
 def test_settings_are_checked(wrong: dict[str, float], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         IouTracker(**wrong)
+
+
+def test_objects_are_drawn_in_a_colour_each() -> None:
+    found = replace(
+        answer([at(20, 20), at(100, 20), at(20, 120)], ["cat", "cat", "dog"]),
+        picture=Image.new("RGB", (200, 200)),
+    )
+    one, two, three = (
+        replace(found, track_ids=torch.tensor(ids)) for ids in ([4, 7, 9], [7, 4, 9], [-1, -1, -1])
+    )
+    assert one.draw().getpixel((20, 30)) == two.draw().getpixel((100, 30)) == phrase_color(4)
+    assert one.draw().getpixel((100, 30)) == two.draw().getpixel((20, 30)) == phrase_color(7)
+    assert three.draw().tobytes() == found.draw().tobytes()  # unsure ones as if not tracked
