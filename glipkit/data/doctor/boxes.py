@@ -139,6 +139,7 @@ _NEARLY_ALL = 0.98
 _FAR = 0.05  # of a side beyond the edge: no slip of the mouse
 
 
+@np.errstate(invalid="ignore", over="ignore")  # numbers are checked, not trusted
 def check_boxes(contents: Contents, chart: Chart) -> None:
     """Look at every box, area, crowd mark and annotation id."""
     if not len(contents.boxes):
@@ -170,10 +171,9 @@ def _named(contents: Contents, chart: Chart, code: str, which: np.ndarray) -> No
 def _single_boxes(contents: Contents, judged: np.ndarray, chart: Chart) -> None:
     x, y, width, height = contents.boxes[judged].T
     bottom, right = contents.sizes[contents.rows[judged]].T
-    with np.errstate(invalid="ignore", over="ignore"):
-        sound = (x >= 0) & (y >= 0) & (width > 0) & (height > 0)
-        sound &= (x + width <= right) & (y + height <= bottom)
-        thin = (np.minimum(width, height) < 1) & (np.minimum(width, height) > 0)
+    sound = (x >= 0) & (y >= 0) & (width > 0) & (height > 0)
+    sound &= (x + width <= right) & (y + height <= bottom)
+    thin = (np.minimum(width, height) < 1) & (np.minimum(width, height) > 0)
     for index in judged[~sound]:
         size = tuple(contents.sizes[contents.rows[index]].tolist())
         fault = box_fault(contents.boxes[index].tolist(), size)
@@ -225,19 +225,17 @@ def _other_form(contents: Contents, judged: np.ndarray) -> tuple[str, str] | Non
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return np.abs(a - b) <= 0.02 * np.abs(b) + 1
+    return np.abs(a - b) <= 0.02 * np.abs(b) + 1
 
 
 def _check_areas(contents: Contents, chart: Chart) -> None:
     has, area = contents.has_area, contents.areas
-    with np.errstate(invalid="ignore", over="ignore"):
-        box_area = contents.boxes[:, 2] * contents.boxes[:, 3]
-        below = has & ~(area >= 0)
-        differs = has & contents.has_box & (box_area > 0) & (area >= 0)
-        larger = area > 1.02 * box_area + 1
-        empty = (area == 0) & (box_area >= 1)
-        differs &= larger | empty | (~contents.has_mask & ~_close(area, box_area))
+    box_area = contents.boxes[:, 2] * contents.boxes[:, 3]
+    below = has & ~(area >= 0)
+    differs = has & contents.has_box & (box_area > 0) & (area >= 0)
+    larger = area > 1.02 * box_area + 1
+    empty = (area == 0) & (box_area >= 1)
+    differs &= larger | empty | (~contents.has_mask & ~_close(area, box_area))
     _named(contents, chart, "area-missing", ~has & contents.has_box)
     _named(contents, chart, "area-negative", below)
     _named(contents, chart, "area-differs", differs)
@@ -274,8 +272,7 @@ def _check_pictures(contents: Contents, chart: Chart) -> None:
     chart.add("boxes-many", *pictures(many[:4]), count=len(many))
     if contents.has_captions:
         return  # a box may stand for several phrases there
-    with np.errstate(invalid="ignore"):
-        keys = np.column_stack([contents.rows, contents.category_ids, contents.boxes])
+    keys = np.column_stack([contents.rows, contents.category_ids, contents.boxes])
     rows = np.flatnonzero(listed & contents.has_box & ~contents.is_crowd)
     _, first = np.unique(keys[rows], axis=0, return_index=True)
     which = np.zeros(len(contents.rows), dtype=bool)

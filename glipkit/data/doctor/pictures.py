@@ -1,6 +1,7 @@
 """The pictures that an annotation file speaks of: there, whole, and of the size it claims?"""
 
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -106,7 +107,7 @@ def find_folder(contents: Contents) -> Path | None:
         places += [*inner[1:], *(each / split for each in inner for split in splits)]
     wanted = [contents.file_names[row] for row in range(min(3, len(contents.file_names)))]
     for place in places:
-        if any(name and (place / name).is_file() for name in wanted):
+        if any(name and os.path.isfile(place / name) for name in wanted):
             return place
     return None
 
@@ -152,7 +153,7 @@ def check_pictures(contents: Contents, folder: Path, chart: Chart) -> dict[str, 
 
 def read_header(path: Path) -> Seen:
     """Size, orientation and last bytes of a picture; the pixels are not decoded."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # also of a name that no file can have
         return Seen(path, is_missing=True)
     try:
         with path.open("rb") as file, Image.open(file) as image:
@@ -207,10 +208,10 @@ def _nearby(folder: Path, name: str) -> str:
     """Where the picture may be instead."""
     parts = PureWindowsPath(name)  # splits at both kinds of slashes
     for candidate in (folder / parts.as_posix(), folder / parts.name):
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return f" (there is {candidate})"
     place = (folder / parts.as_posix()).parent
-    if not place.is_dir():
+    if not os.path.isdir(place):
         return f" (there is no folder {place})"
     same = (each.name for each in place.iterdir() if each.stem.lower() == parts.stem.lower())
     other = next(same, None)

@@ -1,6 +1,7 @@
 """Every ailment that the doctor knows is found where it is, and nowhere else."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,7 @@ COCO = {
 }
 CAPTIONS = {
     "words-malformed": first("annotations", tokens_positive=[["a", 3]]),
+    "text-broken": first("images", caption=CAPTION + " \ud83d"),
     "caption-blank": first("images", caption="  "),
     "words-none": first("annotations", tokens_positive=[]),
     "words-outside": first("annotations", tokens_positive=[[4, 400]]),
@@ -274,3 +276,27 @@ def test_examination_is_json(tmp_path: Path) -> None:
     content = json.loads(json.dumps(examine(path).to_json()))
     assert content["form"] == "coco"
     assert {f["code"] for f in content["findings"]} == {"id-zero", "pictures-unseen"}
+
+
+ODD = (
+    *(None, True, "x", "", 0, -1, 1.5, 1e308, 10**400, float("nan"), float("inf"), 2**31, 2**63),
+    *([], {}, [1, 2], [[0, 1]], [1e308] * 4, [float("inf")] * 4, [[5, 2**70]]),
+    *("\ud83d", "a\u200b", "../../etc/passwd", "/", "\0bad", "n" * 5000),
+)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(60))
+def test_odd_values_are_findings_not_crashes(
+    seed: int, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    chance = random.Random(seed)
+    content = chance.choice([healthy, healthy_captions])()
+    for _ in range(chance.randint(1, 5)):
+        entry = chance.choice(content[chance.choice(list(content))])
+        entry[chance.choice([*entry, "something"])] = chance.choice(ODD)
+    path = write(tmp_path, content)
+    examined = examine(path, tokenizer=tokenizer)
+    assert json.dumps(examined.to_json())
+    read = read_grounding_file if examined.form == "captions" else read_coco_file
+    assert has_errors(examined) or not is_refused(read, path)
