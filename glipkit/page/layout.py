@@ -261,11 +261,10 @@ class _Layout:
 def _heading(detector: PhraseDetector) -> str:
     about = _ABOUT.get(detector.name, _ABOUT_OTHERS)
     return (
-        "<h1>Words find things in pictures</h1>"
+        "<h1>glipkit <span>words find things in pictures</span></h1>"
         f"<p>{html.escape(about)}</p>"
-        f"<p>This is glipkit with the model {html.escape(detector.name)} on "
-        f"{html.escape(str(detector.device))}. Pictures and words stay on the machine that serves "
-        "this page.</p>"
+        f"<p>Model: {html.escape(detector.name)} on {html.escape(str(detector.device))}. Pictures "
+        "and words stay on the machine that serves this page.</p>"
     )
 
 

@@ -14,7 +14,8 @@ _CODE = "ui-monospace, 'Cascadia Mono', Menlo, Consolas, 'DejaVu Sans Mono', mon
 _FRAME = """
 :root, .dark { --font: FONT; --font-mono: CODE; }
 .dark { --color-accent: var(--primary-400); }
-.gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto;
+  overflow: clip !important; }
 .gradio-container > .main.main { padding: 28px 32px; }
 @media (max-width: 640px) { .gradio-container > .main.main { padding: 14px 14px 40px; } }
 @media (prefers-reduced-motion: reduce) {
@@ -29,14 +30,18 @@ _CSS = """
 .tabitem { padding: 2px 0 0 !important; }
 
 .gk-head h1 { font-size: 1.7rem; font-weight: 650; letter-spacing: -.01em; margin: 0 0 4px; }
+.gk-head h1 span { font-weight: 400; color: var(--body-text-color-subdued); margin-left: .35em; }
 .gk-head p { margin: 0 0 4px; color: var(--body-text-color-subdued); max-width: 76ch; }
 
 .gk-empty { display: grid; place-items: center; min-height: 360px; padding: 24px;
   border: 1px dashed var(--border-color-primary); border-radius: 10px; text-align: center;
   color: var(--body-text-color-subdued); background: var(--block-background-fill); }
 .gk-empty p { max-width: 40ch; line-height: 1.6; margin: 0; }
+/* The picture stays in sight while the sliders beneath it are moved. */
+#gk-figure:has(.gk-figure) { position: sticky; top: 0; z-index: 2; padding-top: 8px;
+  background: var(--body-background-fill); overflow: visible; }
 .gk-figure { margin: 0; }
-.gk-figure img { display: block; width: 100%; height: auto; max-height: 66vh; margin: 0;
+.gk-figure img { display: block; width: 100%; height: auto; max-height: 60vh; margin: 0;
   object-fit: contain; border-radius: 8px; }
 .gk-figure figcaption { display: flex; flex-wrap: wrap; gap: 2px 12px; justify-content: flex-end;
   padding-top: 6px; font-size: .85rem; color: var(--body-text-color-subdued); }
@@ -44,6 +49,7 @@ _CSS = """
 
 .gk-status { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 0; font-size: .9rem;
   color: var(--body-text-color-subdued); }
+.gk-status em { flex-basis: 100%; font-style: normal; }
 .gk-status b { color: var(--body-text-color); font-weight: 600; }
 .gk-title { font-size: .9rem; font-weight: 500; margin: 0 0 4px;
   color: var(--body-text-color-subdued); }
@@ -80,6 +86,7 @@ _CSS = """
   margin-top: 8px; font-size: .9rem; color: var(--body-text-color-subdued); }
 .gk-scale i { height: 10px; border-radius: 5px; }
 .gk-scale p { grid-column: 1 / -1; margin: 0; }
+#gk-token-style { display: none; }
 #gk-tokens .wrap { gap: 6px; max-height: 190px; overflow-y: auto; padding: 3px; }
 #gk-tokens label { padding: 3px 10px; color: var(--body-text-color);
   border-bottom: 3px solid rgb(var(--gk, 128 128 128 / .35)); }

@@ -89,12 +89,15 @@ def tally(phrases: Sequence[str], counts: Sequence[int], best: Sequence[float]) 
 
 
 def status(*, count: int, model: str, device: str, seconds: float, forwards: int) -> str:
-    """One line: what was found, by what, and what it cost."""
+    """What was found, by what, and what it cost."""
+    hint = (
+        "" if count else "<em>Nothing reaches its threshold; lower it to see what is nearest.</em>"
+    )
     return (
         f'<p class="gk-status" role="status" data-boxes="{count}" data-forwards="{forwards}">'
         f"<b>{plural(count, 'box', 'boxes')}</b> <span>{escape(model)} on {escape(device)}</span> "
         f"<span>{seconds:.2f} s</span> "
-        f"<span>{plural(forwards, 'forward pass', 'forward passes')} so far</span></p>"
+        f"<span>{plural(forwards, 'forward pass', 'forward passes')} so far</span>{hint}</p>"
     )
 
 

@@ -64,6 +64,8 @@ def test_the_status_says_what_it_cost() -> None:
     assert "nano on cpu" in text
     assert "0.26 s" in text
     assert "2 forward passes" in text
+    assert "lower it" not in text
+    assert "lower it" in markup.status(count=0, model="m", device="cpu", seconds=1, forwards=1)
 
 
 def test_a_screen_reader_hears_the_boxes() -> None:

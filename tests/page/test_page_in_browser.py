@@ -1,4 +1,4 @@
-"""The page as a visitor has it: a real browser, a real model."""
+"""The page as a visitor has it, in a real browser."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ SECONDS = 90  # to wait for anything: the machine may be busy
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PageServer]:
-    server = PageServer("nano")
+    server = PageServer("fake")
     yield server
     server.stop()
 
@@ -169,12 +169,24 @@ def test_from_a_picture_to_boxes(
     assert "Traceback" not in server.output
 
 
-def test_a_drawing_is_one_click(browser: "webdriver.Chrome", server: PageServer) -> None:
-    visitor = Visitor(browser, server.address)
-    visitor.one("[data-example='0']").click()
-    visitor.wait(visitor.counts)
-    words = visitor.one("#gk-text textarea").get_attribute("value")
-    assert [mark.text for mark in visitor.all("#gk-read mark")] == words.split(" . ")
+def test_the_shipped_model_answers_about_a_drawing(browser: "webdriver.Chrome") -> None:
+    server = PageServer("nano")
+    try:
+        visitor = Visitor(browser, server.address)
+        visitor.one("[data-example='0']").click()
+        visitor.wait(visitor.counts)
+        assert visitor.counts()[1] == 1
+        words = visitor.one("#gk-text textarea").get_attribute("value")
+        assert [mark.text for mark in visitor.all("#gk-read mark")] == words.split(" . ")
+        visitor.slide("#gk-all", "1")
+        visitor.wait(lambda: visitor.counts() == (0, 1))
+        visitor.tab("Heat map")
+        visitor.wait(lambda: visitor.all("#gk-heat img"))
+        tokens = [label.text for label in visitor.all("#gk-tokens label")]
+        assert tokens == words.split()
+    finally:
+        server.stop()
+    assert "Traceback" not in server.output
 
 
 def test_a_disguised_file_gets_a_message(
