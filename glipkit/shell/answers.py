@@ -1,6 +1,7 @@
 """The folder of a `glipkit detect`: what was found so far, on disk at once, and how to go on."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,8 @@ from glipkit.runtime.files import replacing, write_atomically
 from glipkit.runtime.locks import FolderLock
 from glipkit.runtime.settings import differences
 from glipkit.shell.tally import Tally
+
+logger = logging.getLogger(__name__)
 
 ANSWERS, STATE, PICTURES = "found.jsonl", "detect.json", "pictures"
 
@@ -80,7 +83,13 @@ class AnswerFolder:
     def __enter__(self) -> "AnswerFolder":
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.tally.pictures:
+            logger.warning(
+                "%d pictures are done and kept in %s; the same call goes on from there",
+                self.tally.pictures,
+                self.folder / ANSWERS,
+            )
         self._file.close()
         self._lock.release()
 

@@ -213,7 +213,7 @@ def test_video(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_interrupted_video_is_done_anew(
-    detector: ColourDetector, monkeypatch: pytest.MonkeyPatch
+    detector: ColourDetector, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     film(Path("clip.mp4"), num_frames=12)
     pictures("a.png")
@@ -227,6 +227,7 @@ def test_interrupted_video_is_done_anew(
 
     monkeypatch.setattr(detector, "_look", interrupt)
     assert detect("a.png", "clip.mp4", *WORDS) == 130
+    assert "5 pictures are done and kept in found/found.jsonl" in capsys.readouterr().err
     assert [line.get("frame") for line in lines()] == [None, 0, 1, 2, 3]
     assert not Path("found/pictures/clip.mp4").exists()
     monkeypatch.setattr(detector, "_look", look)
