@@ -15,6 +15,7 @@ from glipkit.data.shapeworld.scenes import draw_scene
 
 pytest.importorskip("gradio", reason="needs gradio, the extra glipkit[demo]")
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
@@ -59,10 +60,16 @@ class Visitor:
         self.wait(lambda: self.all("#gk-text textarea"))
 
     def wait(self, until):
-        return WebDriverWait(self.browser, SECONDS).until(lambda _: until())
+        patience = WebDriverWait(
+            self.browser, SECONDS, ignored_exceptions=[StaleElementReferenceException]
+        )
+        return patience.until(lambda _: until())
 
     def all(self, selector: str):
         return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return [element.text for element in self.all(selector)]
 
     def one(self, selector: str):
         return self.wait(lambda: self.all(selector))[0]
@@ -135,8 +142,7 @@ def test_from_a_picture_to_boxes(
     assert many > 0
     assert f"{many} box" in visitor.one("#gk-figure img").get_attribute("alt")
     assert visitor.one("#gk-slider-0 label").text == words.split(" . ")[0]
-    marks = [mark.text for mark in visitor.all("#gk-read mark")]
-    assert marks == words.split(" . ")
+    assert visitor.texts("#gk-read mark") == words.split(" . ")
 
     visitor.slide("#gk-slider-0", "1")
     visitor.wait(lambda: visitor.counts()[0] < many)
@@ -150,9 +156,8 @@ def test_from_a_picture_to_boxes(
     visitor.wait(lambda: visitor.all("#gk-heat img"))
     heat = visitor.one("#gk-heat img")
     before = heat.get_attribute("alt")
-    tokens = visitor.all("#gk-tokens label")
-    assert len(tokens) >= 4
-    tokens[0].click()
+    visitor.wait(lambda: len(visitor.all("#gk-tokens label")) >= 4)
+    visitor.one("#gk-tokens label").click()
     visitor.wait(lambda: visitor.one("#gk-heat img").get_attribute("alt") != before)
     assert visitor.counts()[1] == forwards + 1
 
@@ -177,13 +182,12 @@ def test_the_shipped_model_answers_about_a_drawing(browser: "webdriver.Chrome") 
         visitor.wait(visitor.counts)
         assert visitor.counts()[1] == 1
         words = visitor.one("#gk-text textarea").get_attribute("value")
-        assert [mark.text for mark in visitor.all("#gk-read mark")] == words.split(" . ")
+        visitor.wait(lambda: visitor.texts("#gk-read mark") == words.split(" . "))
         visitor.slide("#gk-all", "1")
         visitor.wait(lambda: visitor.counts() == (0, 1))
         visitor.tab("Heat map")
         visitor.wait(lambda: visitor.all("#gk-heat img"))
-        tokens = [label.text for label in visitor.all("#gk-tokens label")]
-        assert tokens == words.split()
+        visitor.wait(lambda: visitor.texts("#gk-tokens label") == words.split())
     finally:
         server.stop()
     assert "Traceback" not in server.output
