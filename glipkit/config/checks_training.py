@@ -24,6 +24,7 @@ _RANGES: tuple[tuple[tuple[str, ...], str, Callable], ...] = (
             "SOLVER.MIN_LR",
             "SOLVER.BIAS_LR_FACTOR",
             "SOLVER.BACKBONE_BODY_LR_FACTOR",
+            "SOLVER.TEXT_LAYER_LR_FACTOR",
             "SOLVER.WEIGHT_DECAY_BIAS",
             "SOLVER.WEIGHT_DECAY_NORM_FACTOR",
             "AUGMENT.BRIGHTNESS",

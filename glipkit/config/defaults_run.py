@@ -14,6 +14,7 @@ SOLVER.OPTIMIZER = "SGD"  # "SGD" or "ADAMW"; GLIP's files say "ADAMW"
 SOLVER.BASE_LR = 0.001  # learning rate
 SOLVER.LANG_LR = 1e-5  # learning rate of the text encoder
 SOLVER.BACKBONE_BODY_LR_FACTOR = 1.0  # image encoder, relative to BASE_LR
+SOLVER.TEXT_LAYER_LR_FACTOR = 1.0  # ours: text layers of the tower, relative to BASE_LR
 SOLVER.BIAS_LR_FACTOR = 2.0  # biases, relative to their part's rate
 SOLVER.MOMENTUM = 0.9  # of SGD
 SOLVER.WEIGHT_DECAY = 0.0005  # of weights

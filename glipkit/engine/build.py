@@ -33,6 +33,7 @@ def build_optimizer(cfg: CfgNode, learner: nn.Module) -> Optimizer:
         base=solver.BASE_LR,
         text=solver.LANG_LR,
         backbone_factor=solver.BACKBONE_BODY_LR_FACTOR,
+        text_layer_factor=solver.TEXT_LAYER_LR_FACTOR,
         bias_factor=solver.BIAS_LR_FACTOR,
         decay=solver.WEIGHT_DECAY,
         decay_bias=solver.WEIGHT_DECAY_BIAS,

@@ -1,5 +1,6 @@
 """AdamW and its like, with the rates and decays that each parameter's published name asks for."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from glipkit.engine.naming import published_names
 
+_TEXT_LAYER = re.compile(r"dyhead_tower\.\d+\.(attention|intermediate|output)\.")
 _MODEL = "model."  # of a learner; what stands beside it are heads of losses
 
 
@@ -21,6 +23,7 @@ class Rates:
     base: float  # learning rate
     text: float  # of the text encoder, instead of `base`
     backbone_factor: float = 1.0  # of the image encoder, relative to `base`
+    text_layer_factor: float = 1.0  # of the tower's text layers, relative to `base`
     bias_factor: float = 1.0  # of biases, relative to their part's rate
     decay: float = 0.0  # weight decay
     decay_bias: float = 0.0  # of biases, instead of `decay`
@@ -37,6 +40,8 @@ class Rates:
             rate = self.text
         elif "backbone.body" in name:
             rate = self.base * self.backbone_factor
+        elif _TEXT_LAYER.search(name):
+            rate = self.base * self.text_layer_factor
         if "bias" in name:
             rate, decay = rate * self.bias_factor, self.decay_bias
         if "norm" in name or "Norm" in name:

@@ -27,6 +27,7 @@ RATES = Rates(
     base=1.0,
     text=0.1,
     backbone_factor=0.25,
+    text_layer_factor=0.75,
     bias_factor=2.0,
     decay=0.01,
     decay_bias=0.0005,
@@ -46,8 +47,12 @@ EXPECTED = [
     (r"language_backbone\..*\.bias", 0.2, 0.0005),
     (r"language_backbone\..*\.weight", 0.1, 0.01),
     (r"rpn\.head\.dyhead_tower\.\d+\.(DyConv\.\d\.)?bn\.weight", 1.0, 0.01),  # no norm by name
-    (r"rpn\.head\.dyhead_tower\..*(LayerNorm|layer_norm_[lv])\.weight", 1.0, 0.005),
-    (r"rpn\.head\.dyhead_tower\..*(LayerNorm|layer_norm_[lv])\.bias", 2.0, 0.00025),
+    (r"rpn\.head\.dyhead_tower\..*layer_norm_[lv]\.weight", 1.0, 0.005),
+    (r"rpn\.head\.dyhead_tower\..*layer_norm_[lv]\.bias", 2.0, 0.00025),
+    (r"rpn\.head\.dyhead_tower\..*LayerNorm\.weight", 0.75, 0.005),
+    (r"rpn\.head\.dyhead_tower\..*LayerNorm\.bias", 1.5, 0.00025),
+    (r"rpn\.head\.dyhead_tower\..*(self\.(query|key|value)|dense)\.bias", 1.5, 0.0005),
+    (r"rpn\.head\.dyhead_tower\..*(self\.(query|key|value)|dense)\.weight", 0.75, 0.01),
     (r"rpn\.head\.dyhead_tower\..*gamma_[lv]", 1.0, 0.01),
     (r"rpn\.head\.(bias_lang|bias0)", 2.0, 0.0005),
     (r"rpn\.head\.log_scale", 1.0, 0.01),
@@ -84,8 +89,8 @@ def test_every_parameter_of_glip_t(golden: Path) -> None:
             lines.add(line)
             assert found[id(parameter)] == pytest.approx(line[1:]), theirs[name]
     assert lines == set(EXPECTED)
-    # Equal ones share a group; the lines above have twelve different pairs.
-    assert len(optimizer.param_groups) == len({line[1:] for line in EXPECTED}) == 12
+    # Equal ones share a group; the lines above have sixteen different pairs.
+    assert len(optimizer.param_groups) == len({line[1:] for line in EXPECTED}) == 16
 
 
 def model_only(model: nn.Module) -> Learner:
