@@ -83,7 +83,7 @@ class CocoEvaluator:
         )
 
     def _per_class(self, judge: COCOeval) -> tuple[ClassFigure, ...]:
-        # precision: (IoU thresholds from 0.5 on, recall thresholds, classes, areas, detection limits)
+        # precision: (IoU thresholds from 0.5, recall thresholds, classes, areas, detection limits)
         precision = judge.eval["precision"][:, :, :, 0, -1]
         return tuple(
             ClassFigure(
