@@ -4,7 +4,6 @@ A block of code below `<!-- run -->` is run by a test, in the order of the page,
 configs/, glipkit/ and tools/ of the checkout; one below `<!-- file: NAME -->` is a file there.
 """
 
-import argparse
 import importlib
 import re
 import shlex
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from test_readme import TOOLS, strip_launcher
+from test_readme import TOOLS, check_glipkit, strip_launcher
 
 from glipkit.engine import launch
 from glipkit.inference.models import KNOWN
@@ -62,20 +61,13 @@ def every_command() -> list[tuple[str, str]]:
     ]
 
 
-def parse_glipkit(words: list[str]) -> None:
-    command = importlib.import_module(f"glipkit.shell.{words[0]}")
-    parser = argparse.ArgumentParser(prog=words[0])
-    command.add_arguments(parser)
-    parser.parse_args(words[1:])
-
-
 @pytest.mark.parametrize(("page", "command"), every_command(), ids=lambda text: text[:60])
 def test_command_of_a_page_is_understood(
     page: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = strip_launcher(shlex.split(command))
     if words[0] == "glipkit":
-        parse_glipkit(words[1:])
+        check_glipkit(words[1:])
     elif words[:2] == ["python", "-m"]:
         assert callable(importlib.import_module(words[2]).main)
     elif words[0] == "python" and words[1] in TOOLS:

@@ -1,5 +1,6 @@
 """Every command in README.md and DATASET.md is one that exists and understands its words."""
 
+import argparse
 import importlib
 import re
 import shlex
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from glipkit.config.load import expand_task_files, load_tasks
+from glipkit.data.shapeworld.world import World
 from glipkit.engine import launch
 
 REPOSITORY = Path(__file__).parents[1]
@@ -56,6 +58,13 @@ def check_tool(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load_tasks(args.config_file, files, args.opts, training=training)) == len(files)
 
 
+def check_glipkit(words: list[str]) -> None:
+    command = importlib.import_module(f"glipkit.shell.{words[0]}")
+    parser = argparse.ArgumentParser(prog=words[0])
+    command.add_arguments(parser)
+    parser.parse_args(words[1:])
+
+
 @pytest.mark.parametrize(("page", "command"), commands(), ids=lambda text: text[:60])
 def test_command_is_understood(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = strip_launcher(shlex.split(command))
@@ -70,11 +79,28 @@ def test_command_is_understood(page: str, command: str, monkeypatch: pytest.Monk
         assert (REPOSITORY / words[1]).is_file(), f"{page} names {words[1]}"
     elif words[0] in ("pip", ".venv/bin/pip"):
         assert words[1] == "install"
+    elif words[0] == "glipkit":
+        check_glipkit(words[1:])
     elif words[0].endswith(("pytest", "pre-commit")):
         for path in (word for word in words[1:] if word.startswith("tests")):
             assert (REPOSITORY / path.split("::")[0]).exists(), f"{page} names {path}"
     else:
         assert words[0] in ("git", "cd"), f"{page} has a command nobody checks: {command}"
+
+
+@pytest.mark.slow
+def test_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python of README, in the order of the page, about a picture that is drawn here."""
+    monkeypatch.chdir(tmp_path)
+    picture, _ = World(seed=1).draw("val", 0)
+    picture.save("street.jpg")
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert len(blocks) == 2
+    assert names["found"].source == "street.jpg"
+    assert (tmp_path / "out.jpg").is_file()
 
 
 def test_pages_link_to_files_that_exist() -> None:
