@@ -42,6 +42,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def flush_to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, would survive a power cut."""
+    if not hasattr(os, "O_DIRECTORY") and path.is_dir():  # Windows opens no folders
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

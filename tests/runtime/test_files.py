@@ -1,5 +1,6 @@
 """A file is the old one or the new one, whatever happens to its writer."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,23 @@ def test_the_new_file_appears_at_the_end(tmp_path: Path) -> None:
         file.write(b"new")
         assert not path.exists()
     assert path.read_bytes() == b"new"
+
+
+def test_a_system_that_opens_no_folders_keeps_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows: it has no O_DIRECTORY either."""
+    opened = os.open
+
+    def refuse(path: Path, *rest: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(path)
+        return opened(path, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.delattr(os, "O_DIRECTORY")
+    write_atomically(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 def test_only_drafts_of_ones_own_are_removed(tmp_path: Path) -> None:
