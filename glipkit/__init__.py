@@ -12,19 +12,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from glipkit.inference.asked import Texts
     from glipkit.inference.build import load
     from glipkit.inference.detector import PhraseDetector
     from glipkit.inference.found import Found
     from glipkit.inference.glip_demo import GLIPDemo
 
 __version__ = "0.1.0"
-__all__ = ["Found", "GLIPDemo", "PhraseDetector", "__version__", "load"]
+__all__ = ["Found", "GLIPDemo", "PhraseDetector", "Texts", "__version__", "load"]
 
 _HOMES = {
     "load": "glipkit.inference.build",
     "GLIPDemo": "glipkit.inference.glip_demo",
     "Found": "glipkit.inference.found",
     "PhraseDetector": "glipkit.inference.detector",
+    "Texts": "glipkit.inference.asked",
 }
 
 

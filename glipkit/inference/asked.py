@@ -10,7 +10,7 @@ Spans = tuple[tuple[int, int], ...]
 
 
 class Texts(tuple[str | Sequence[str], ...]):
-    """One text per picture: `detector(pictures, Texts(["a cat", "two dogs"]))`.
+    """One text per picture: `detector(pictures, glipkit.Texts(["a cat", "two dogs"]))`.
 
     A plain list of words is a list of class names, asked of every picture; this type tells the
     difference. Each text is whatever `read_words` reads.

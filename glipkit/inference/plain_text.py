@@ -10,8 +10,9 @@ from glipkit.inference.asked import Texts
 MAX_CHARACTERS = 100_000  # of a text: about 10,000 names, hundreds of prompts a picture
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")  # without what counts as space
 _LISTING = re.compile(r"(?:^|(?<=\s))\.+(?=\s|$)")  # " . "
-_STOP = re.compile(
-    r"(?<!\bst)(?<!\bdr)(?<!\bmr)(?<!\bmrs)(?<!\bno)(?<!\bvs)\.\s+|[\r\n]+", re.IGNORECASE
+_STOP = re.compile(  # not after abbreviations: "a St. Bernard dog", "the U.S. flag"
+    r"(?<!\b[a-z])(?<!\bst)(?<!\bdr)(?<!\bmr)(?<!\bmrs)(?<!\bno)(?<!\bvs)\.\s+|[\r\n]+",
+    re.IGNORECASE,
 )
 
 
@@ -70,7 +71,7 @@ def checked_names(names: Any, argument: str) -> list[str]:
         if not isinstance(name, str):
             raise TypeError(
                 f"{argument}[{index}] must be text, got {described(name)}. One text per picture is "
-                f"said by Texts([…]) of glipkit.inference.words"
+                f"said by glipkit.Texts([…])"
             )
     return [plain(name) if _CONTROL.search(name) else name for name in names]
 

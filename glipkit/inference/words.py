@@ -1,7 +1,7 @@
 """Words in: what people type becomes prompts that the text encoder can read."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from glipkit.grounding.captions import (
     MAX_TOKENS,
@@ -103,7 +103,7 @@ class _Reader:
         chunk_size: int,
     ) -> None:
         self.tokenizer = tokenizer
-        self.unwanted = tuple({_key(name): name for name in unwanted}.values())
+        self.unwanted = _each_once(unwanted)
         self.max_tokens = max_tokens
         self.separator = separator
         self.chunk_size = chunk_size
@@ -118,15 +118,13 @@ class _Reader:
 
     def listed(self, names: Sequence[str], *, is_free: bool) -> list[Prompt]:
         """One phrase per name; `is_free` names are English, of which the noun phrase counts."""
-        kept: dict[str, str] = {}
-        for name in names:
-            kept.setdefault(_key(name), name)
+        kept = _each_once(names)
         if len(kept) < len(names):
             self.notes.append(
                 f"{len(names) - len(kept)} of {len(names)} phrases repeat another: asked once"
             )
-        self._check_wanted(list(kept.values()))
-        return self._class_prompts([*kept.values(), *self.unwanted], is_free=is_free)
+        self._check_wanted(kept, said=str if is_free else clean_name)
+        return self._class_prompts([*kept, *self.unwanted], is_free=is_free)
 
     def free(self, text: str) -> list[Prompt]:
         """A text whose phrases are its noun phrases."""
@@ -214,8 +212,9 @@ class _Reader:
         )
         return [Prompt(head + more.caption, (*prompt.phrases, *moved))]
 
-    def _check_wanted(self, wanted: Sequence[str]) -> None:
-        both = set(map(_key, wanted)) & set(map(_key, self.unwanted))
+    def _check_wanted(self, wanted: Sequence[str], said: Callable[[str], str] = str) -> None:
+        """Refuse what is `said` in the same words on both sides."""
+        both = {_key(said(name)) for name in wanted} & {_key(said(name)) for name in self.unwanted}
         if both:
             raise ValueError(
                 f"both wanted and in negative_prompts: {short(', '.join(sorted(both)))}"
@@ -237,5 +236,17 @@ def _said(piece: str) -> dict[str, str]:
     return {"prefix": piece[:start], "name": piece[start:end], "suffix": piece[end:]}
 
 
+def _each_once(names: Sequence[str]) -> tuple[str, ...]:
+    """Names in their order; of those that differ in case and spaces alone, the first.
+
+    "bow (weapon)" and "bow (ribbon)" stay two, although a caption says "bow" of both: so does the
+    evaluation, and each has a number in a dataset.
+    """
+    kept: dict[str, str] = {}
+    for name in names:
+        kept.setdefault(_key(name), name)
+    return tuple(kept.values())
+
+
 def _key(name: str) -> str:
-    return " ".join(clean_name(name).casefold().split())
+    return " ".join(name.casefold().split())

@@ -74,6 +74,7 @@ def test_sentences_are_no_listing(bert: Tokenizer) -> None:
     asked = read_words("A dog sits on a couch. A cat stands on the table.", bert)
     assert asked.phrases == ("A dog", "a couch", "A cat", "the table")
     assert pieces("St. Bernard dog. a cat") == ["St. Bernard dog", "a cat"]
+    assert pieces("the U.S. flag. a cat") == ["the U.S. flag", "a cat"]
     assert pieces("a dog on a couch.") == ["a dog on a couch."]
 
 
@@ -90,6 +91,19 @@ def test_a_name_twice_is_asked_once_and_said(
         caplog.clear()
         assert read_words(text, bert).phrases == ("a cat", "a dog")
         assert "1 of 3 phrases repeat another" in caplog.text
+
+
+def test_names_that_differ_in_a_remark_are_several(bert: Tokenizer) -> None:
+    """A dataset may have both, each with a number of its own."""
+    names = ["bow_(weapon)", "bow_(ribbon)", "cup"]
+    asked = read_words(names, bert)
+    assert asked.phrases == tuple(names)
+    assert looked_for(asked) == [["bow"], ["bow"], ["cup"]]
+    listing = read_words("a cup (of tea) . a cup (empty)", bert, negative_prompts=["a cup (red)"])
+    assert listing.wanted == ("a cup (of tea)", "a cup (empty)")
+    assert listing.unwanted == ("a cup (red)",)
+    with pytest.raises(ValueError, match="both wanted and in negative_prompts: bow"):
+        read_words(names, bert, negative_prompts=["bow (red)"])
 
 
 def test_no_noun_at_all_takes_the_whole_text(
