@@ -59,7 +59,8 @@ def load(
             beside it or else by its names and shapes; or a YAML file, with `weights`.
         device: "cpu", "cuda", "cuda:1"; None is a GPU where there is one.
         precision: of matrix products: "float32", "bfloat16", or "int8" (x86 CPUs only).
-        weights: other weights than those that go with `model`.
+        weights: other weights than those that go with `model`, or what fine-tuning saved on top of
+            them.
 
     Raises:
         ValueError: there is no such model, device or precision, or the weights do not fit.

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -97,8 +97,8 @@ def find_model(
     Args:
         model: a name of `KNOWN`; the folder of a run, with config.yaml and weights; a file of
             weights, with a config.yaml beside it or without; or a YAML file, with `weights`.
-        weights: other weights than those that go with `model`: a path, or a name in the folder of
-            models.
+        weights: other weights than those that go with `model`, or what was tuned on top of them:
+            a path, or a name in the folder of models.
 
     Raises:
         FileNotFoundError: a file is not on this machine; says which, and where it goes.
@@ -109,12 +109,12 @@ def find_model(
     if isinstance(model, str) and key in KNOWN:
         return _known(key, weights)
     path = Path(text).expanduser()
-    if path.is_dir():
+    if text and path.is_dir():  # Path("") is the folder one is in
         return _from_folder(path, weights)
     if path.suffix.lower() in _YAML and path.is_file():
         if weights is None:
             raise ValueError(f"{path} describes a model; pass its weights too: weights=FILE")
-        return ModelFiles(path.stem, path, _given(weights))
+        return _with_base(path.stem, path, _given(weights))
     if path.is_file():
         if weights is not None:
             raise ValueError(f"{path} is a file of weights already; got {weights} as well")
@@ -144,7 +144,8 @@ def _known(key: str, weights: str | os.PathLike[str] | None) -> ModelFiles:
         found = _find(Path(known.weights).stem)
         if found is None:
             raise FileNotFoundError(_where_to_put(key, known))
-    return ModelFiles(key, known.config_file, found, default_threshold=known.default_threshold)
+    files = _with_base(key, known.config_file, found)
+    return replace(files, default_threshold=known.default_threshold)
 
 
 def _find(name: str | os.PathLike[str]) -> Path | None:
@@ -223,8 +224,8 @@ def _refuse(model: str | os.PathLike[str], text: str, path: Path) -> NoReturn:
     """Say what a name or path that means nothing probably should have been."""
     if re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE):
         raise ValueError(f"{text} is an address, and nothing is fetched here; pass a file")
-    is_path = not isinstance(model, str) or "/" in text or text.lower().endswith(_FILE_SUFFIXES)
-    if is_path or text.startswith(("~", ".")):
+    has_folder = "/" in text or os.sep in text or text.startswith(("~", "."))
+    if has_folder or not isinstance(model, str) or text.lower().endswith(_FILE_SUFFIXES):
         raise FileNotFoundError(f"no model {path}: there is no such file or folder in {Path.cwd()}")
     nearest = get_close_matches(text.lower(), KNOWN, n=len(KNOWN), cutoff=0.0)
     raise ValueError(

@@ -142,6 +142,8 @@ def test_unknown_names_list_the_known_ones() -> None:
         glipkit.load("nanoo")
     with pytest.raises(ValueError, match=r"known are glip-t-a, glip-t"):
         glipkit.load("glipta")
+    with pytest.raises(ValueError, match="unknown model ''; known are"):
+        glipkit.load("")
     for path in (Path("nano"), "./nano", "gone.pth", "out/gone"):
         with pytest.raises(FileNotFoundError, match="no such file or folder"):
             glipkit.load(path)
@@ -216,7 +218,7 @@ def test_two_architectures_of_the_same_shapes_are_not_guessed_between(
 
 
 def test_a_learned_prompt_is_loaded_onto_its_base(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mode = ("SOLVER.TUNING_HIGHLEVEL_OVERRIDE", "language_prompt_v2")
     folder = write_run(tmp_path / "tuned", *mode, weights="base.safetensors")
@@ -235,8 +237,12 @@ def test_a_learned_prompt_is_loaded_onto_its_base(
     assert (
         'learned prompt, which belongs to the words it was learnt with: ["cat. dog' in caplog.text
     )
-    file = glipkit.load(folder / "tuned_best.safetensors")
-    assert hash_of(file) == weights_hash(model)
+    tuned = folder / "tuned_best.safetensors"
+    assert hash_of(glipkit.load(tuned)) == weights_hash(model)
+    assert hash_of(glipkit.load(folder / "config.yaml", weights=tuned)) == weights_hash(model)
+    make_known(monkeypatch, tiny=folder / "config.yaml")
+    known = glipkit.load("tiny", weights=tuned)
+    assert (hash_of(known), known.default_threshold) == (weights_hash(model), 0.25)
     (folder / "base.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"was tuned of base\.safetensors, which is not"):
         glipkit.load(folder)
@@ -285,13 +291,13 @@ LAZY = """
 import sys
 import glipkit
 assert not {"torch", "numpy", "PIL", "transformers"} & sys.modules.keys(), "import is not lazy"
-assert {"load", "GLIPDemo", "Found", "PhraseDetector", "__version__"} <= set(dir(glipkit))
+assert {*glipkit.__all__} <= set(dir(glipkit))
 assert glipkit.__version__.count(".") == 2
 try:
     glipkit.lod
 except AttributeError as error:
     assert "module 'glipkit' has no attribute 'lod'" in str(error), error
-from glipkit import Found, GLIPDemo, PhraseDetector, load
+from glipkit import Found, GLIPDemo, PhraseDetector, Texts, load
 assert load.__module__ == "glipkit.inference.build"
 assert "torch" in sys.modules
 """
