@@ -23,6 +23,7 @@ from glipkit.inference.pictures import picture_source, read_picture
 from glipkit.inference.stream import stream
 from glipkit.inference.words import read_words
 from glipkit.modeling.multi_prompt import Detector
+from glipkit.runtime.memory import is_out_of_memory
 from glipkit.structures.boxes import iou
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import pad_images, padded_size
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 # in the suppression among boxes of one phrase.
 SAME_PLACE = 0.6
 _REMEMBERED_TEXTS = 64
+REMEMBERED_PHRASES = 20_000  # of all these texts together; about 2 KB each
 _MANY = (list, tuple)
 
 Thresholds = float | Mapping[str, float]
@@ -137,7 +139,7 @@ class PhraseDetector:
 
         Returns:
             What was found, boxes in pixels of the picture; for a list of pictures a list, in its
-            order.
+            order. Each answer holds its picture: for thousands of them use `stream`.
 
         Raises:
             ImageError: a picture cannot be used; says which and why.
@@ -178,7 +180,7 @@ class PhraseDetector:
         (asked,) = self._asked(text, 1, spans, ())
         image = read_picture(picture, bgr=bgr)
         images = pad_images([self.transform(image)], self.divisor)
-        with self._turn, _full_digits(self.device):
+        with self._turn, _full_digits(self.device), _memory_errors(self.device, image):
             return align(self.detector, images, asked)
 
     def stream(self, source: Any, text: str | Sequence[str], **options: Any) -> Iterator[Found]:
@@ -229,8 +231,9 @@ class PhraseDetector:
                 )
             if key is not None:
                 self._texts[key] = asked
-            while len(self._texts) > _REMEMBERED_TEXTS:
-                self._texts.popitem(last=False)
+            phrases = sum(len(each.phrases) for each in self._texts.values())
+            while len(self._texts) > _REMEMBERED_TEXTS or phrases > REMEMBERED_PHRASES:
+                phrases -= len(self._texts.popitem(last=False)[1].phrases)
         return asked
 
     def _levels(self, threshold: Thresholds | None, asked: Sequence[Asked]) -> Thresholds:
@@ -273,16 +276,13 @@ class PhraseDetector:
         """The answers about pictures of one padded size."""
         images = pad_images([each.pixels for each in batch], self.divisor)
         sizes = [(each.image.height, each.image.width) for each in batch]
+        prompts = [each.asked.prompts for each in batch]
         try:
-            with self._turn, _full_digits(self.device):
-                return self.detector.each(images, [each.asked.prompts for each in batch], sizes)
-        except MemoryError as error:
+            with self._turn, _full_digits(self.device), _memory_errors(self.device, batch[0].image):
+                return self.detector.each(images, prompts, sizes)
+        except MemoryError:
             if len(batch) == 1:
-                raise MemoryError(
-                    f"not enough memory on {self.device} for one picture of {tuple(sizes[0])} "
-                    "(height, width) and one prompt; load the model on another device, or a "
-                    "smaller model"
-                ) from error
+                raise
         logger.warning("not enough memory for %d pictures at once: asking half", len(batch))
         half = len(batch) // 2
         return [*self._detect(batch[:half]), *self._detect(batch[half:])]
@@ -347,6 +347,20 @@ def _level(value: Any, phrase: str = "") -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"a threshold{of} is a number from 0 to 1, got {value}")
     return float(value)
+
+
+@contextmanager
+def _memory_errors(device: torch.device, image: Image.Image) -> Iterator[None]:
+    """Every way to say that memory ran out becomes a MemoryError that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"not enough memory on {device} for one picture of {(image.height, image.width)} "
+            "(height, width) and one prompt; load the model on another device, or a smaller model"
+        ) from error
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from PIL import Image
 from tiny_run import write_run
 
 import glipkit
+from glipkit import Texts
 from glipkit.data.images import ImageError
 from glipkit.inference.detector import PhraseDetector, without_explained
 from glipkit.inference.found import Found
-from glipkit.inference.words import Texts
 from glipkit.structures.detections import Detections
 
 NAMES = ["cat", "dog", "owl"]
@@ -242,6 +242,21 @@ def test_three_hundred_names(
     assert not caplog.records
 
 
+def test_long_texts_are_forgotten_sooner(
+    detector: PhraseDetector,
+    pictures: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("glipkit.inference.detector.REMEMBERED_PHRASES", 4)
+    first, second = "a toad . a newt . a toad", "an eel . a crab . a hen"
+    said = "repeat another"  # when the text is read
+    for text, times in ((first, 1), (first, 1), (second, 1), (first, 2), (first, 2)):
+        detector(pictures[0], text)
+        assert caplog.text.count(said) == times, text
+    detector(pictures[0], "a bee . a wasp . an ant . a fly . a moth")  # too long by itself
+
+
 @pytest.mark.parametrize("text", ["", "   ", " . ", [], [""], ["cat", " "], "\n", "🦀🦀", "()"])
 def test_words_that_are_none(text: object, detector: PhraseDetector) -> None:
     with pytest.raises(ValueError, match=r"word|text|name|phrase"):
@@ -309,6 +324,36 @@ def test_a_batch_that_is_too_large_is_asked_in_parts(
     assert "not enough memory for 3 pictures at once" in caplog.text
     monkeypatch.setattr(detector.detector, "each", lambda *_: small([1, 2]))
     with pytest.raises(MemoryError, match=r"on cpu for one picture of \(60, 90\)"):
+        detector(pictures[0], NAMES)
+
+
+def test_a_gpu_that_is_full_is_no_other_error(
+    detector: PhraseDetector, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encoding a picture says so in torch's own way."""
+    encode = detector.detector.model.encode_image
+
+    def small(pixels: torch.Tensor) -> object:
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(pixels)
+
+    monkeypatch.setattr(detector.detector.model, "encode_image", small)
+    assert len(everything(detector, [pictures[0]] * 3, NAMES)) == 3
+
+    def none(pixels: torch.Tensor) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(detector.detector.model, "encode_image", none)
+    for ask in (detector, detector.alignment):
+        with pytest.raises(MemoryError, match=r"on cpu for one picture of \(60, 90\)"):
+            ask(pictures[0], NAMES)
+
+    def broken(pixels: torch.Tensor) -> object:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(detector.detector.model, "encode_image", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
         detector(pictures[0], NAMES)
 
 
