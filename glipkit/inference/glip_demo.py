@@ -147,9 +147,10 @@ class GLIPDemo:
         tokens = [self.tokenizer(prompt, max_tokens=max_tokens) for prompt in prompts]
         (found,) = self._detector(pixels, tokens, [(image.height, image.width)])
         self.entities = [phrase.text for prompt in prompts for phrase in prompt.phrases]
-        predictions = BoxList(found.boxes, image.size)
+        # Copies: what was made in inference mode may not be written to afterwards.
+        predictions = BoxList(found.boxes.clone(), image.size)
         predictions.add_field("labels", found.phrase_ids + self.plus)
-        predictions.add_field("scores", found.scores)
+        predictions.add_field("scores", found.scores.clone())
         return predictions
 
     def select_top_predictions(self, predictions: BoxList) -> BoxList:

@@ -82,6 +82,15 @@ def test_prediction_has_the_published_form(demo: GLIPDemo, picture: np.ndarray) 
     assert set(names) <= set(demo.entities)
 
 
+def test_boxes_are_the_callers_own(demo: GLIPDemo, picture: np.ndarray) -> None:
+    found = demo.compute_prediction(picture, CAPTION, SPANS)
+    before = found.bbox.tolist()
+    found.bbox.add_(1)  # refused for tensors of inference mode
+    found.get_field("scores").mul_(0.5)
+    found.get_field("labels").add_(1)
+    assert demo.compute_prediction(picture, CAPTION, SPANS).bbox.tolist() == before
+
+
 def test_answers_are_those_of_the_phrase_detector(
     demo: GLIPDemo, picture: np.ndarray, cfg: CfgNode
 ) -> None:
@@ -109,10 +118,19 @@ def test_channels_are_bgr(demo: GLIPDemo, picture: np.ndarray) -> None:
     assert one.get_field("scores")[:5].tolist() != other.get_field("scores")[:5].tolist()
 
 
-def test_the_long_side_has_no_cap(demo: GLIPDemo) -> None:
-    assert demo._pixels(Image.new("RGB", (1500, 100))).shape == (3, 64, 960)
+def test_the_long_side_has_no_cap(demo: GLIPDemo, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+    encode = demo.model.encode_image
+
+    def watch(pixels: torch.Tensor) -> object:
+        shapes.append(tuple(pixels.shape))
+        return encode(pixels)
+
+    monkeypatch.setattr(demo.model, "encode_image", watch)
+    demo.inference(np.zeros((100, 1500, 3), np.uint8), "a cat")
+    assert shapes == [(1, 3, 64, 960)]
     with pytest.raises(ValueError, match=r"1x9000000.*64x576000000"):
-        demo._pixels(Image.new("RGB", (9_000_000, 1)))
+        demo.inference(np.zeros((1, 9_000_000, 3), np.uint8), "a cat")
 
 
 def test_thresholds(demo: GLIPDemo, picture: np.ndarray) -> None:
