@@ -68,7 +68,7 @@ def read_picture(
 def picture_source(picture: Any) -> str | None:
     """Where a picture is from: its path, or None for one that is from no file."""
     if isinstance(picture, str | os.PathLike):
-        return str(os.fspath(picture))
+        return os.fsdecode(picture)
     if isinstance(picture, Image.Image):
         return _file_name(picture)
     name = getattr(picture, "name", None) if callable(getattr(picture, "read", None)) else None
@@ -78,7 +78,7 @@ def picture_source(picture: Any) -> str | None:
 def _file_name(picture: Image.Image) -> str | None:
     """The path from which Pillow opened a picture."""
     name = getattr(picture, "filename", "")
-    return str(os.fspath(name)) if isinstance(name, str | os.PathLike) and str(name) else None
+    return os.fsdecode(name) if isinstance(name, str | os.PathLike) and str(name) else None
 
 
 def _from_path(text: str | bytes, max_pixels: int) -> Image.Image:

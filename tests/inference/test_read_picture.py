@@ -1,6 +1,7 @@
 """A picture in any form, and everything that is none."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,8 @@ def test_source(path: Path) -> None:
     assert picture_source(Image.open(path)) == str(path)
     with path.open("rb") as file:
         assert picture_source(file) == str(path)
+    (entry,) = os.scandir(os.fsencode(path.parent))
+    assert picture_source(entry) == str(path)
     for other in (NOISE, TENSOR, b"bytes", io.BytesIO(), Image.new("L", (1, 1))):
         assert picture_source(other) is None
 
