@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from glipkit.inference.sources import is_video
-from glipkit.runtime.files import replacing, write_atomically
-from glipkit.runtime.locks import FolderLock
+from glipkit.runtime.files import remove_drafts, replacing, write_atomically
+from glipkit.runtime.locks import LOCK, FolderLock
 from glipkit.runtime.settings import differences
 from glipkit.shell.tally import Tally
 
@@ -24,7 +24,8 @@ class AnswerFolder:
 
     found.jsonl holds a line for each picture or frame, whole or not at all; detect.json what was
     asked, and which videos are done. The same call again goes on with the pictures that are not
-    done; a video that was interrupted, or tracked pictures, are done anew.
+    done; a video that was interrupted, or tracked pictures, are done anew. Pictures may have come
+    since.
 
     Args:
         folder: created when missing; other files in it are left alone.
@@ -41,10 +42,12 @@ class AnswerFolder:
             raise ValueError(f"--out {folder} is a file; name a folder")
         self.folder = folder
         self.tally = Tally()
+        self.copies: dict[str, str] = {}  # file that is done -> its copy, a name below pictures/
         self._lock = FolderLock(folder)
         try:
             self._state = self._begin(json.loads(json.dumps(call)), overwrite)
             self._done = self._take_up()
+            remove_drafts(folder / PICTURES, unless=LOCK)  # of annotated videos, by a killed call
             self._file = (folder / ANSWERS).open("ab", buffering=0)
         except BaseException:
             self._lock.release()
@@ -137,6 +140,8 @@ class AnswerFolder:
                 kept.write(raw)
                 self.tally.count(line)
                 done.add(line["file"])
+                if line.get("drawn"):
+                    self.copies[line["file"]] = line["drawn"].removeprefix(f"{PICTURES}/")
         return frozenset(done)
 
     def _stands_alone(self, file: str) -> bool:
@@ -147,18 +152,25 @@ class AnswerFolder:
         write_atomically(self.folder / STATE, json.dumps(self._state, indent=2) + "\n")
 
 
-def copy_names(paths: Iterable[Path]) -> dict[Path, str]:
+def copy_names(paths: Iterable[Path], known: Mapping[str, str] | None = None) -> dict[Path, str]:
     """Where the annotated copy of each picture goes: no two to the same place.
 
     The folders below what all have in common are kept; a copy of what is neither JPEG nor PNG is a
     PNG, of a video an mp4.
+
+    Args:
+        paths: of pictures and videos.
+        known: path -> name, of copies that are there already.
     """
     paths = list(paths)
     absolute = [Path(os.path.abspath(path)) for path in paths]
     shared = os.path.commonpath([path.parent for path in absolute]) if absolute else ""
-    taken: set[str] = set()
-    names = {}
+    known = known or {}
+    used = {name.lower() for name in known.values()}
+    names = {path: known[str(path)] for path in paths if str(path) in known}
     for path, place in zip(paths, absolute):
+        if path in names:
+            continue
         name = str(place.relative_to(shared))
         suffix = path.suffix.lower()
         if is_video(path):
@@ -166,10 +178,10 @@ def copy_names(paths: Iterable[Path]) -> dict[Path, str]:
         elif suffix not in (".jpg", ".jpeg", ".png"):
             name += ".png"
         number, plain = 1, Path(name)
-        while name.lower() in taken:  # also where upper and lower case are one
+        while name.lower() in used:  # also where upper and lower case are one
             number += 1
             name = str(plain.with_name(f"{plain.stem}_{number}{plain.suffix}"))
-        taken.add(name.lower())
+        used.add(name.lower())
         names[path] = name
     return names
 

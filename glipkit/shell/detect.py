@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         before = answers.tally.pictures
         if left:
             detector = glipkit.load(args.model, device=args.device, precision=args.precision)
-            names = copy_names(paths) if args.save_pictures else {}
+            names = copy_names(paths, answers.copies) if args.save_pictures else {}
             if args.explain:
                 detector = Explaining(detector)
             look = _Looking(args, answers, names, failures)
@@ -150,9 +151,11 @@ class _Looking:
     ) -> None:
         """Ask every picture and every video, in order; runs of pictures share batches."""
         self._explaining = detector if isinstance(detector, Explaining) else None
-        tracker = IouTracker() if self._args.track else False
+        tracker = IouTracker() if self._args.track else None
         with image_progress(self._total(paths), "looking") as bar:
             for films, run in _runs(paths):
+                if tracker is not None:
+                    tracker.cut()  # pictures after a film do not go on from it
                 frames = read_frames(
                     run, every=self._args.every, strict=self._args.strict, failures=self._failures
                 )
@@ -160,7 +163,7 @@ class _Looking:
                     detector,
                     frames,
                     text,
-                    track=tracker,
+                    track=tracker or False,
                     batch_size=self._args.batch_size,
                     **asked,
                 )
@@ -250,9 +253,11 @@ def _text(args: argparse.Namespace) -> str | list[str]:
 
 
 def _call(args: argparse.Namespace, text: str | list[str]) -> dict[str, Any]:
-    """What the answers depend on."""
+    """What the answers depend on: also where "photos/1.jpg" or "runs/best" start from."""
+    paths = [*args.pictures, *([args.model] if os.path.exists(args.model) else [])]
     return {
         "pictures": args.pictures,
+        "working_folder": None if all(map(os.path.isabs, paths)) else str(Path.cwd()),
         "text": text,
         "model": args.model,
         "precision": args.precision,
@@ -273,9 +278,12 @@ def _report(
     failures: Sequence[ImageError],
     seconds: float,
 ) -> None:
-    lines = [str(tally), ""]
+    lines = [str(tally), ""] if tally.pictures else []
     pace = f" in {seconds:.1f} s, {new / seconds:.2f} a second" if new else ""
-    lines.append(f"{new} pictures{pace}" + (f", {before} were done before" if before else ""))
+    lines.append(
+        f"{new} picture{'s' * (new != 1)}{pace}"
+        + (f", {before} were done before" if before else "")
+    )
     if failures:
         lines.append(f"{len(failures)} could not be read:")
         lines += [f"  {error}" for error in failures[:20]]

@@ -212,6 +212,52 @@ def test_video(capsys: pytest.CaptureFixture) -> None:
     assert state()["videos_done"] == ["clip.mp4"]
 
 
+def test_pictures_after_a_video_are_other_objects() -> None:
+    film(Path("clip.mp4"), num_frames=3)  # ends at x = 14
+    scene({"red": (14, 20)}).save("still.png")
+    assert detect("clip.mp4", "still.png", *WORDS, "--track") == 0
+    assert [line["boxes"][0]["track_id"] for line in lines()] == [0, 0, 0, 1]
+
+
+def test_same_words_from_another_folder_are_another_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pictures("here/1.png", "there/1.png")
+    out = str(tmp_path / "found")
+    monkeypatch.chdir("here")
+    assert detect("1.png", *WORDS, out=out) == 0
+    monkeypatch.chdir("../there")
+    assert detect("1.png", *WORDS, out=out) == 2
+    assert "working_folder: then" in capsys.readouterr().err
+    whole = str(tmp_path / "here" / "1.png")  # names that mean the same everywhere
+    assert detect(whole, *WORDS, out=str(tmp_path / "other")) == 0
+    monkeypatch.chdir("../here")
+    assert detect(whole, *WORDS, out=str(tmp_path / "other")) == 0
+
+
+def test_pictures_that_came_later_replace_no_copy() -> None:
+    pictures("in/deep/1.png")
+    assert detect("in", *WORDS) == 0
+    pictures("in/deep/1.png", "in/1.png", "in/2.png")
+    assert detect("in", *WORDS) == 0
+    drawn = {line["file"]: line["drawn"] for line in lines()}
+    assert drawn == {
+        "in/deep/1.png": "pictures/1.png",
+        "in/1.png": "pictures/1_2.png",
+        "in/2.png": "pictures/2.png",
+    }
+    assert all(Path("found", name).is_file() for name in drawn.values())
+
+
+def test_a_killed_call_leaves_no_drafts() -> None:
+    pictures("1.png")
+    assert detect("1.png", *WORDS) == 0
+    draft = Path("found/pictures/.clip.mp4.999999.tmp")
+    draft.write_bytes(b"half a video")
+    assert detect("1.png", *WORDS) == 0
+    assert not draft.exists()
+
+
 def test_interrupted_video_is_done_anew(
     detector: ColourDetector, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
