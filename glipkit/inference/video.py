@@ -44,11 +44,13 @@ def read_video(path: Path, *, every: int = 1) -> Iterator[VideoFrame]:
     with _named(av, path, lambda: number), _opened(av, path) as container:
         track = _track(container, path)
         track.thread_type = "AUTO"
+        begin = float((track.start_time or 0) * track.time_base)  # not 0 in .ts files
         for number, frame in enumerate(container.decode(track)):
             if number % every == 0:
                 if frame.width * frame.height > MAX_PIXELS:
                     raise ImageError(path, f"frames of more than {MAX_PIXELS:,} pixels")
-                yield VideoFrame(number, frame.time, _upright(frame))
+                time = None if frame.time is None else max(0.0, frame.time - begin)
+                yield VideoFrame(number, time, _upright(frame))
     if number < 0:
         raise ImageError(path, "cannot be read as a video: it has no frames")
 

@@ -26,6 +26,24 @@ def test_every_nth_frame(tmp_path: Path) -> None:
     assert [frame.number for frame in read_video(clip, every=3)] == [0, 3, 6]
 
 
+def test_times_count_from_the_first_frame(tmp_path: Path) -> None:
+    """The clock of a transport stream runs already when the film begins."""
+    av = pytest.importorskip("av", reason="needs PyAV (pip install 'glipkit[video]')")
+    path = tmp_path / "clip.ts"
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("mpeg2video", rate=25)
+        track.width, track.height, track.pix_fmt = *SIZE, "yuv420p"
+        for number in range(5):
+            frame = av.VideoFrame.from_image(scene({"red": (number, 8)}))
+            frame.pts = number
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].start_time > 0
+    times = [frame.time for frame in read_video(path)]
+    assert times[:3] == pytest.approx([0, 0.04, 0.08], abs=0.001)
+
+
 def test_odd_sides_are_made_even(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs PyAV (pip install 'glipkit[video]')")
     with VideoWriter(tmp_path / "odd.mp4", rate=Fraction(5)) as writer:
