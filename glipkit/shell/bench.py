@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import glipkit
+from glipkit.inference.pictures import MAX_PIXELS
 from glipkit.runtime.logs import setup_logging
 from glipkit.shell.arguments import add_model_arguments
 
@@ -135,6 +136,8 @@ def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and min(int(height), int(width)) >= 16):
         raise ValueError(f"--size is HEIGHTxWIDTH in pixels, 16 at least, as 480x640; got {text!r}")
+    if int(height) * int(width) > MAX_PIXELS:
+        raise ValueError(f"--size {text} is more than the {MAX_PIXELS:,} pixels that are allowed")
     return int(height), int(width)
 
 

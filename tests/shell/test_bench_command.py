@@ -46,6 +46,8 @@ def test_failing_fresh_process_is_said(capsys: pytest.CaptureFixture) -> None:
     assert "unknown model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--size", "12"], ["--size", "0x9"], ["--repeats", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--size", "12"], ["--size", "0x9"], ["--size", "20000x20000"], ["--repeats", "0"]]
+)
 def test_wrong_flags(words: list[str]) -> None:
     assert main(["bench", *words]) == 2
