@@ -13,7 +13,7 @@ from glipkit.data.datasets.box_faults import (
 from glipkit.data.doctor.contents import Contents
 from glipkit.data.doctor.findings import Ailment, Chart
 
-MAX_DETECTIONS = 100  # a picture, that COCO AP looks at
+MAX_DETECTIONS = 100  # that GLIP reports of a picture, and that COCO AP looks at of a class in it
 
 _MISSED = "each is a box that nothing can find: recall, and with it AP, cannot reach 1"
 _LEFT_OUT = "glipkit leaves them out of the ground truth; other tools count them as missed"
@@ -63,8 +63,10 @@ BOX_AILMENTS = {
     "boxes-many": Ailment(
         "warning",
         f"pictures have more than {MAX_DETECTIONS} boxes",
-        f"COCO AP looks at {MAX_DETECTIONS} detections a picture; the other boxes are missed",
-        "cut such pictures into parts, or say so beside the AP",
+        f"a prompt gets at most {MAX_DETECTIONS} answers a picture, and COCO AP looks at "
+        f"{MAX_DETECTIONS} of a class: the other boxes are missed",
+        "cut such pictures into parts, or say so beside the AP; MODEL.ATSS.DETECTIONS_PER_IMG "
+        "sets how many are reported",
     ),
     "image-unknown": Ailment(
         "error",

@@ -135,7 +135,7 @@ def check_categories(
     for name in said:
         if not said[name].strip():
             chart.add("name-empty", repr(name))
-        elif name not in _REAL_WORDS and _MEANINGLESS.fullmatch(said[name].strip()):
+        elif _says_nothing(said[name].strip()):
             chart.add("name-meaningless", repr(name))
         if SEPARATOR in said[name].strip():
             chart.add("name-dotted", repr(name))
@@ -175,6 +175,10 @@ def _is_group(contents: Contents, number: int, name: str) -> bool:
     if number != 0 or (contents.category_ids == 0).any():
         return False
     return name in contents.supercategories or name.strip("_").lower() == "background"
+
+
+def _says_nothing(words: str) -> bool:
+    return words.lower() not in _REAL_WORDS and _MEANINGLESS.fullmatch(words) is not None
 
 
 def _check_twins(names: list[str], chart: Chart) -> None:

@@ -265,6 +265,15 @@ def test_corners_without_overshoot_are_told_by_their_area(tmp_path: Path) -> Non
     assert "boxes-corners" in codes(examined)
 
 
+@pytest.mark.parametrize(
+    ("name", "is_meaningless"),
+    [("Cat", False), ("CAT ", False), ("cat_(animal)", False), ("Class_3", True), ("7", True)],
+)
+def test_names_that_say_something(name: str, is_meaningless: bool, tmp_path: Path) -> None:
+    examined = examine(write(tmp_path, harmed(renamed(name), healthy())))
+    assert ("name-meaningless" in codes(examined)) == is_meaningless
+
+
 def test_words_are_not_judged_without_a_vocabulary(tmp_path: Path) -> None:
     examined = examine(write(tmp_path, harmed(renamed("红圆"), healthy())))
     assert "name-unknown" not in codes(examined)
