@@ -27,13 +27,14 @@ def judged_dataset(folder: Path) -> CocoDetection:
             )
     cfg = load_config([folder / "config.yaml"])
     wanted = json.loads((folder / "results.json").read_text(encoding="utf-8"))["dataset"]
-    suffix, words = cfg.DATASETS.TEST_DATASETNAME_SUFFIX, cfg.DATASETS
-    specs = [find_dataset(n, registered=words.REGISTER, suffix=suffix) for n in words.TEST]
+    keys = cfg.DATASETS
+    suffix = keys.TEST_DATASETNAME_SUFFIX
+    specs = [find_dataset(n, registered=keys.REGISTER, suffix=suffix) for n in keys.TEST]
     spec = next((each for each in specs if each.name == wanted), None)
     if spec is None:
         names = ", ".join(each.name for each in specs)
         raise ValueError(f"results.json is about {wanted!r}, but config.yaml names {names}")
-    override = words.OVERRIDE_CATEGORY if words.USE_OVERRIDE_CATEGORY else None
+    override = keys.OVERRIDE_CATEGORY if keys.USE_OVERRIDE_CATEGORY else None
     dataset = load_coco(spec, override_categories=override)
     return dataset.first(cfg.TEST.SUBSET) if cfg.TEST.SUBSET > 0 else dataset
 

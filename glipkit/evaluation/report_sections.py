@@ -176,7 +176,8 @@ def class_section(findings: Findings) -> str:
 
 def mistake_section(findings: Findings) -> str:
     """What kinds of mistakes there are, and what each costs."""
-    matches, taken = findings.matches, findings.taken
+    matches = findings.matches
+    taken = findings.taken & (matches.kind != Kind.IGNORED)
     costs = gains(findings.found, findings.truth, matches, findings.num_classes)
     counts: dict[Kind | None, int] = {
         kind: int((taken & (matches.kind == kind)).sum()) for kind in _WORDS if kind is not None
