@@ -32,7 +32,7 @@ _FOLDERS = (
 )
 _UNASSIGNED = "\U0010ffff"  # no font has it: drawn as what stands for missing letters
 _TRIAL = 16  # pixels of the letters that fonts are tried with
-_INVISIBLE = ("Cf", "Cc", "Cs", "Co")  # joiners, directions, control characters
+_INVISIBLE = ("Cf", "Cc", "Cs", "Co")  # joiners, directions, control characters, private use
 _VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # of the letter before, mostly of emoji
 
 
@@ -85,13 +85,11 @@ def readable(name: str, instead: str) -> str:
     letters = unicodedata.normalize("NFC", " ".join(name.split()))
     shown, lost = [], 0
     for letter in letters:
-        if (
-            unicodedata.category(letter) in ("Cf", "Cc", "Cs", "Co")
-            or 0xFE00 <= ord(letter) <= 0xFE0F
-        ):
-            continue  # invisible: joiners, variants, directions
+        kind = unicodedata.category(letter)
+        if kind in _INVISIBLE or letter in _VARIANTS:
+            continue
         if _font_of(letter) is None:
-            if unicodedata.category(letter) in ("So", "Sk"):
+            if kind in ("So", "Sk"):
                 letter = f":{unicodedata.name(letter, 'symbol').lower()}:"
             else:
                 lost += 1
