@@ -43,7 +43,7 @@ class FolderLock:
             self._close()
             raise ValueError(
                 f"{folder} is in use by another run: {holder}. Wait for its end, stop it, or "
-                "choose another OUTPUT_DIR"
+                "choose another folder"
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS_HERE:
