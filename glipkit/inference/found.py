@@ -65,6 +65,8 @@ class Found:
         size = self.picture.size if self.picture is not None else self.size
         if size is None:
             raise ValueError("Found needs the picture or its size=(width, height), got neither")
+        if len(size) != 2:
+            raise ValueError(f"size is (width, height), got {size}")
         if self.size is not None and tuple(self.size) != tuple(size):
             raise ValueError(f"the picture is {size} (width, height), but size={self.size}")
         count = len(self.boxes)

@@ -81,6 +81,7 @@ def test_a_list_of_boxes() -> None:
         ({"phrase_ids": torch.tensor([0, 1, 2])}, "phrase_ids index 2 phrases"),
         ({"scores": torch.tensor([0.1, 0.2, torch.nan])}, "not finite"),
         ({"picture": None}, "needs the picture or its size"),
+        ({"picture": None, "size": (120,)}, r"size is \(width, height\), got \(120,\)"),
         ({"size": (90, 120)}, r"picture is \(120, 90\)"),
     ],
 )
