@@ -1,5 +1,6 @@
 """Fixtures every test may use: seeds, devices, the golden numbers."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,12 @@ import torch
 
 GOLDEN = Path(__file__).parent / "golden" / "data"
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and every process that
+# they start would ignore it too: tests of interruptions would wait for nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
