@@ -26,11 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="another one, other pictures (0)")
     parser.add_argument("--size", type=int, default=256, help="pixels to a side (%(default)s)")
     parser.add_argument("--captions", type=int, default=2, help="texts a training picture (2)")
+    parser.add_argument(
+        "--lessons",
+        action="store_true",
+        help="simpler texts for the first 16,000 training pictures, to be shown in their order",
+    )
     parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes that draw")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        world = World(args.seed, args.size, args.captions)
+        world = World(args.seed, args.size, args.captions, args.lessons)
         target = write_world(args.out, world, train=args.train, val=args.val, workers=args.workers)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")

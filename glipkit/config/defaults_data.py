@@ -71,3 +71,4 @@ DATALOADER = CfgNode()  # batches
 DATALOADER.NUM_WORKERS = 4  # processes that read pictures, fewer where cores lack; 0: the main one
 DATALOADER.SIZE_DIVISIBILITY = 0  # pixels; padded sides are multiples of it; GLIP's files say 32
 DATALOADER.ASPECT_RATIO_GROUPING = True  # tall pictures with tall ones in training batches
+DATALOADER.IN_FILE_ORDER = False  # train in the order of the files, for ones that grow harder

@@ -53,9 +53,9 @@ def share_of_rank(batch_size: int, world_size: int, pieces: int = 1) -> int:
 class TrainOrder:
     """The batches of every step, for all processes together.
 
-    Every epoch shows every sample once, in an order drawn for it. The batch at its end is filled
-    up with the epoch's first samples, drawn anew (another flip, another size), so that every step
-    sees equally many.
+    Every epoch shows every sample once, in an order drawn for it or in their own. The batch at its
+    end is filled up with the epoch's first samples, drawn anew (another flip, another size), so
+    that every step sees equally many.
 
     Args:
         num_samples: samples of an epoch, copies counted.
@@ -64,13 +64,20 @@ class TrainOrder:
         shapes: (num_samples,) integers; a batch holds samples of one value, as far as there are
             enough of them: what is left over of each at the end of an epoch comes mixed. None
             mixes all.
+        in_order: every epoch shows the samples in their own order.
 
     Raises:
         ValueError: there are no samples, no batch, a negative seed, or not one shape per sample.
     """
 
     def __init__(
-        self, num_samples: int, *, batch_size: int, seed: int, shapes: np.ndarray | None = None
+        self,
+        num_samples: int,
+        *,
+        batch_size: int,
+        seed: int,
+        shapes: np.ndarray | None = None,
+        in_order: bool = False,
     ) -> None:
         if num_samples < 1:
             raise ValueError("there are no samples to learn from")
@@ -84,6 +91,7 @@ class TrainOrder:
         self.batch_size = batch_size
         self.seed = seed
         self._shapes = shapes
+        self._in_order = in_order
 
     @property
     def steps_per_epoch(self) -> int:
@@ -92,7 +100,9 @@ class TrainOrder:
 
     def epoch(self, epoch: int) -> np.ndarray:
         """(steps_per_epoch, batch_size) int64, the samples of each step of an epoch."""
-        order = SampleRandom.of((self.seed, epoch)).numpy.permutation(self.num_samples)
+        order = np.arange(self.num_samples)
+        if not self._in_order:
+            order = SampleRandom.of((self.seed, epoch)).numpy.permutation(order)
         if self._shapes is not None:
             order = _in_batches_of_a_shape(order, self._shapes[order], self.batch_size)
         return np.resize(order, (self.steps_per_epoch, self.batch_size))  # repeats from the start

@@ -48,6 +48,18 @@ def test_epochs_and_seeds_differ() -> None:
     assert order.epoch(0).tolist() != TrainOrder(50, batch_size=5, seed=1).epoch(0).tolist()
 
 
+def test_files_can_be_learnt_in_their_order() -> None:
+    order = TrainOrder(10, batch_size=4, seed=0, in_order=True)
+    batches = [[draw.index for draw in batch] for batch in first_batches(order, 4)]
+    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1], [0, 1, 2, 3]]
+
+
+def test_files_in_order_still_give_batches_of_a_shape() -> None:
+    order = TrainOrder(13, batch_size=4, seed=0, shapes=SHAPES, in_order=True)
+    first, second, third = order.epoch(0)[:3].tolist()
+    assert (first, second, third) == ([0, 2, 3, 5], [1, 4, 7, 9], [6, 8, 10, 11])
+
+
 def test_equal_draws_have_equal_chances() -> None:
     draws = [Draw(0, 0), Draw(0, 0, 1), Draw(1, 0), Draw(0, 1)]
     numbers = [draw.chance(0).python.random() for draw in draws] + [

@@ -22,5 +22,6 @@ What is true in it:
   and others (`Concept.unseen`) that only the synonym files say.
 
 Reading order: vocabulary, outlines, painting, backgrounds, distractors, scenes (pictures); then
-phrases, relations, name_lists, captions (texts); then word_tests, records, writing (files).
+phrases, relations, lessons, name_lists, captions (texts); then word_tests, records, writing
+(files).
 """

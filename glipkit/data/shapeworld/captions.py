@@ -53,7 +53,11 @@ Ways = Callable[[int, list[int]], list[tuple[str, str]]]
 
 
 def caption(
-    scene: Scene, rng: np.random.Generator, *, kinds: Mapping[str, float] = TRAIN_KINDS
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    kinds: Mapping[str, float] = TRAIN_KINDS,
+    main_word: float = 0.5,
 ) -> Caption:
     """A text in sentences, each of whose phrases has a box.
 
@@ -64,8 +68,9 @@ def caption(
         rng: what is drawn from.
         kinds: what sort of text, by probability; where the picture does not lend itself to the one
             that is drawn, the text is a list.
+        main_word: probability in [0, 1] that a concept goes by its main word.
     """
-    wording = Wording(rng)
+    wording = Wording(rng, main_share=main_word)
     made = _MAKERS[pick_weighted(rng, kinds)](scene, rng, wording)
     return made or _list(scene, rng, wording)
 

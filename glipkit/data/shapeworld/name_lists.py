@@ -1,7 +1,7 @@
 """Texts in the form of detection prompts, "red circle. blue star. ...", with hard negatives.
 
 Names that fit nothing in the picture are what a detector learns to refuse. Drawn at random most of
-them are easy: half of these share their colour or their shape with something that is there.
+them are easy: most of these share their colour or their shape with something that is there.
 """
 
 from collections.abc import Sequence
@@ -9,17 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from glipkit.data.shapeworld.chance import pick, pick_weighted, shuffled
+from glipkit.data.shapeworld.lessons import EVERYTHING, Lesson
 from glipkit.data.shapeworld.phrases import Caption, CaptionText, Description, Wording
 from glipkit.data.shapeworld.scenes import Pair, Scene
 from glipkit.data.shapeworld.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 
-# What the names of one text say: colour and shape; all shapes of one colour, or all colours of one
-# shape, as a chunk of class names does; anything; shapes alone; colours alone.
-_KINDS = {"names": 0.4, "row": 0.12, "column": 0.05, "mixed": 0.25, "shapes": 0.12, "colours": 0.06}
 _LENGTH = (5, 18)  # names of a text, the upper end excluded
 # What a negative has in common with an object of the picture.
-_NEAR = {"colour": 0.5, "shape": 0.2, "nothing": 0.3}
-_CHANGED = {"shape": 0.5, "colour": 0.25, "texture": 0.13, "size": 0.12}
+# Evenly: of two properties a model drops the one that is asked for less.
+_NEAR = {"colour": 0.35, "shape": 0.35, "nothing": 0.3}
+_CHANGED = {"shape": 0.38, "colour": 0.38, "texture": 0.13, "size": 0.11}
 _KEPT_WHOLE = 0.65  # probability that a text names all that is there, as far as it fits its kind
 _KEPT = 0.5  # otherwise the probability of each to be named
 _SEPARATORS = {". ": 0.9, " . ": 0.1}
@@ -31,15 +30,18 @@ _VALUES = {
 }
 
 
-def name_list(scene: Scene, rng: np.random.Generator, *, pairs: Sequence[Pair]) -> Caption:
+def name_list(
+    scene: Scene, rng: np.random.Generator, *, pairs: Sequence[Pair], lesson: Lesson = EVERYTHING
+) -> Caption:
     """A text of names, some of which are there.
 
     Args:
         scene: what is in the picture.
         rng: what is drawn from.
         pairs: colours and shapes that may be named together.
+        lesson: what sorts of lists there are, and how often a main word is said.
     """
-    kind = pick_weighted(rng, _KINDS)
+    kind = pick_weighted(rng, lesson.name_lists)
     length = int(rng.integers(*_LENGTH))
     if kind == "names":
         asked = _names(scene, rng, pairs, length)
@@ -49,7 +51,7 @@ def name_list(scene: Scene, rng: np.random.Generator, *, pairs: Sequence[Pair]) 
         asked = _mixed(scene, rng, pairs, length)
     else:
         asked = _single(scene, rng, kind.removesuffix("s"), length)
-    wording = Wording(rng)
+    wording = Wording(rng, main_share=lesson.main_word)
     bare = kind == "colours" and rng.random() < 0.4  # "red. blue. ..."
     separator = pick_weighted(rng, _SEPARATORS)
     text = CaptionText()

@@ -6,15 +6,15 @@ import numpy as np
 from PIL import Image
 
 from glipkit.data.shapeworld.captions import VAL_KINDS, caption, relation_caption
+from glipkit.data.shapeworld.lessons import EVERYTHING, lesson_of
 from glipkit.data.shapeworld.name_lists import name_list
 from glipkit.data.shapeworld.phrases import Caption
 from glipkit.data.shapeworld.scenes import MAX_SIZE, MIN_SIZE, Scene, draw_scene
 from glipkit.data.shapeworld.vocabulary import PAIRS, SEEN
 
-VERSION = 2  # of the drawings and texts: another one gives other bytes for the same seed
+VERSION = 3  # of the drawings and texts: another one gives other bytes for the same seed
 SPLITS = ("train", "val")
 MAX_CAPTIONS = 16
-_SENTENCES = 0.25  # share of training texts; the others are lists of names
 # What the generators of a picture are for, so that a change of the texts leaves the pictures alone.
 _PICTURE, _TEXT, _RELATION = 0, 1, 2
 
@@ -27,6 +27,8 @@ class World:
         seed: not negative.
         size: pixels to a side of every picture.
         captions: texts of each training picture.
+        lessons: the first training pictures come with simpler texts (`lessons.LESSONS`), for a
+            model that begins with nothing and sees them in this order.
 
     Raises:
         ValueError: one of them is out of its range.
@@ -35,6 +37,7 @@ class World:
     seed: int = 0
     size: int = 256
     captions: int = 2
+    lessons: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -57,8 +60,11 @@ class World:
     def train_captions(self, index: int, scene: Scene) -> list[Caption]:
         """The texts of training picture `index`; none says a held-out pair."""
         rng = self._rng("train", index, _TEXT)
+        lesson = lesson_of(index) if self.lessons else EVERYTHING
         return [
-            caption(scene, rng) if rng.random() < _SENTENCES else name_list(scene, rng, pairs=SEEN)
+            caption(scene, rng, main_word=lesson.main_word)
+            if rng.random() < lesson.sentences
+            else name_list(scene, rng, pairs=SEEN, lesson=lesson)
             for _ in range(self.captions)
         ]
 

@@ -86,6 +86,7 @@ def _settings(world: World, counts: dict[str, int]) -> dict[str, Any]:
         "seed": world.seed,
         "size": world.size,
         "captions": world.captions,
+        "lessons": world.lessons,
         **counts,
     }
 

@@ -48,6 +48,7 @@ def build_train_loader(
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SOLVER.SEED,
         shapes=mixture.shapes() if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
+        in_order=cfg.DATALOADER.IN_FILE_ORDER,
     )
     samples = TrainSet(
         mixture,

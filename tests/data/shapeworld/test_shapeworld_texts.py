@@ -2,10 +2,12 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from drawn_worlds import WORLD, fitting, meaning, scenes
 
+from glipkit.data.shapeworld.lessons import LESSONS
 from glipkit.data.shapeworld.phrases import Caption
 from glipkit.data.shapeworld.relations import PLACES, RELATIONS
 from glipkit.data.shapeworld.scenes import Scene
@@ -47,6 +49,23 @@ def test_every_kind_of_text_is_written(trained: Told) -> None:
     assert set(kinds) == NAME_LISTS | DECIDED | {"list", "relation"}
     share = sum(kinds[kind] for kind in NAME_LISTS) / len(trained)
     assert share == pytest.approx(0.75, abs=0.06)
+
+
+def test_lessons_begin_with_one_property_and_end_with_everything() -> None:
+    taught = replace(WORLD, lessons=True)
+    first, second = LESSONS[0][0], LESSONS[1][0]
+    for index, kinds in ((0, {"colours"}), (first, {"colours", "shapes"})):
+        for scene in scenes(30, "train"):
+            (each, _) = taught.train_captions(index, scene)
+            assert each.kind in kinds
+            said = [meaning(words) for words in names(each)]
+            assert all(next(iter(word.values())) in words for word, words in zip(said, names(each)))
+            assert {len(word) for word in said} == {1}
+            index += 1
+    assert index <= second
+    scene, after = scenes(1, "train")[0], LESSONS[-1][0]
+    assert taught.train_captions(after, scene) == WORLD.train_captions(after, scene)
+    assert taught.train_captions(0, scene) != WORLD.train_captions(0, scene)
 
 
 def test_phrases_own_all_objects_that_they_fit(trained: Told, judged: Told) -> None:
@@ -98,7 +117,7 @@ def test_training_is_silent_about_what_is_held_out(trained: Told) -> None:
             assert (said.get("colour"), said.get("shape")) not in HELD_OUT
 
 
-def test_half_of_the_negatives_are_near_misses(trained: Told) -> None:
+def test_most_negatives_are_near_misses_of_colour_or_shape_alike(trained: Told) -> None:
     near = Counter()
     for scene, caption in trained:
         if caption.kind != "names":
@@ -109,8 +128,10 @@ def test_half_of_the_negatives_are_near_misses(trained: Told) -> None:
                 near["all"] += 1
                 near["colour"] += any(said["colour"] == each.colour for each in scene.objects)
                 near["shape"] += any(said["shape"] == each.shape for each in scene.objects)
-    assert near["colour"] / near["all"] > 0.5
-    assert near["shape"] / near["all"] > 0.25
+    shares = {name: near[name] / near["all"] for name in ("colour", "shape")}
+    assert min(shares.values()) > 0.35
+    # Of two properties a model drops the one that is asked for less.
+    assert shares["colour"] == pytest.approx(shares["shape"], abs=0.1)
 
 
 def test_most_lists_name_something_that_is_there(trained: Told) -> None:
