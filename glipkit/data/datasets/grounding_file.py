@@ -9,7 +9,7 @@ RefCOCO, PhraseCut and GQA come in this form.
 import json
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,19 +111,39 @@ def read_grounding_file(path: Path) -> GroundingFile:
         ValueError: the file is not JSON or cut short, has another form, uses an image id twice, or
             leaves nothing to learn from.
     """
-    records, annotations = _Records(path), _Annotations(path)
     reader = JsonArrays(path, ("images", "annotations"))
-    for key, entry in reader:
+
+    def entries() -> Iterator[tuple[str, dict[str, Any]]]:
+        yield from reader
+        for key in ("images", "annotations"):
+            if key not in reader.keys:
+                raise ValueError(
+                    f"{path} is not a grounding file: expected "
+                    f'{{"images": [...], "annotations": [...]}}, but {key!r} is missing '
+                    f"(keys found: {', '.join(reader.keys) or 'none'})"
+                )
+
+    return assemble(path, entries(), lambda: reader.digest)
+
+
+def assemble(
+    path: Path, entries: Iterable[tuple[str, dict[str, Any]]], digest: Callable[[], str]
+) -> GroundingFile:
+    """Check the entries of a grounding file, wherever they come from, and put them together.
+
+    Args:
+        path: where they come from, for messages.
+        entries: ("images", record) and ("annotations", annotation), in any order.
+        digest: gives the SHA-256 of what was read, once all entries were.
+
+    Raises:
+        ValueError: see `read_grounding_file`.
+    """
+    records, annotations = _Records(path), _Annotations(path)
+    for key, entry in entries:
         (records if key == "images" else annotations).add(entry)
-    for key in ("images", "annotations"):
-        if key not in reader.keys:
-            raise ValueError(
-                f"{path} is not a grounding file: expected "
-                f'{{"images": [...], "annotations": [...]}}, but {key!r} is missing '
-                f"(keys found: {', '.join(reader.keys) or 'none'})"
-            )
     records.check()
-    return _joined(path, reader.digest, records, annotations)
+    return _joined(path, digest(), records, annotations)
 
 
 class _Records:
