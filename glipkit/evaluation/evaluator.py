@@ -1,7 +1,8 @@
 """What anything that judges detections looks like."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from glipkit.structures.detections import Detections
 
@@ -38,12 +39,28 @@ class Evaluator(Protocol):
         """Take the detections of one picture, in its original pixels."""
         ...
 
-    def predictions(self) -> list[dict[str, Any]]:
+    def predictions(self) -> Collection[dict[str, Any]]:
         """Everything taken so far, in the field's own result format."""
         ...
 
     def evaluate(self) -> Judgement:
         """Judge everything taken so far."""
+        ...
+
+
+@runtime_checkable
+class MergingEvaluator(Evaluator, Protocol):
+    """An evaluator that keeps only what it judges, for detections that would fill the memory.
+
+    Every process fills one with its share of the pictures; rank 0 merges them and judges.
+    """
+
+    def share(self) -> Any:
+        """What was taken so far, as plain data that can be sent to another process."""
+        ...
+
+    def merge(self, share: Any) -> None:
+        """Take over the `share` of another process."""
         ...
 
 

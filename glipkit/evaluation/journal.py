@@ -5,7 +5,7 @@ other line holds one picture's detections. A line counts once its newline is wri
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"journal-{rank}.jsonl"
         if resume and path.exists():
-            _read(path, depends_on)  # rank 0 looked already, but not into another machine's disk
+            for _ in _read(path, depends_on):  # rank 0 sees no other machine's disk
+                pass
             _cut_torn_line(path)
         self._file = path.open("ab" if resume else "wb", buffering=0)
         if self._file.tell() == 0:
@@ -88,26 +89,37 @@ def read_journals(folder: Path, depends_on: Mapping[str, Any]) -> dict[int, Dete
         JournalError: a journal was written for other weights, data, words or settings (all
             differences are named), or is damaged before its last line.
     """
-    found: dict[int, Detections] = {}
+    return dict(walk_journals(folder, depends_on))
+
+
+def walk_journals(folder: Path, depends_on: Mapping[str, Any]) -> Iterator[tuple[int, Detections]]:
+    """What `read_journals` returns, picture by picture, so that memory never holds all of it.
+
+    Raises:
+        JournalError: see `read_journals`.
+    """
     for path in sorted(folder.glob(_PATTERN)):
-        found.update(_read(path, depends_on))
-    return found
+        yield from _read(path, depends_on)
 
 
-def _read(path: Path, depends_on: Mapping[str, Any]) -> dict[int, Detections]:
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
-    try:
-        entries = [json.loads(line) for line in lines]
-        if not entries:
-            return {}
-        _check_same(path, entries[0]["depends_on"], depends_on)
-        return {entry["image_id"]: _detections(entry) for entry in entries[1:]}
-    except JournalError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise JournalError(
-            f"{path} is damaged ({error!r}); run without --resume to start again"
-        ) from error
+def _read(path: Path, depends_on: Mapping[str, Any]) -> Iterator[tuple[int, Detections]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            if not line.endswith(b"\n"):
+                return  # torn
+            try:
+                entry = json.loads(line)
+                if number == 0:
+                    _check_same(path, entry["depends_on"], depends_on)
+                    continue
+                known = entry["image_id"], _detections(entry)
+            except JournalError:
+                raise
+            except (ValueError, KeyError, TypeError) as error:
+                raise JournalError(
+                    f"{path} is damaged ({error!r}); run without --resume to start again"
+                ) from error
+            yield known
 
 
 def _detections(entry: Mapping[str, Any]) -> Detections:

@@ -1,19 +1,21 @@
 """What an evaluation found: a table for people, JSON for programs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from glipkit import __version__
 from glipkit.data.sample import Failure
 from glipkit.evaluation.evaluator import ClassFigure, Judgement
-from glipkit.runtime.files import write_atomically
+from glipkit.runtime.files import replacing, write_atomically
 
 _PACKAGES = ("torch", "torchvision", "transformers", "pycocotools", "pillow", "numpy")
 _FAILURES_SHOWN = 10
+_BLOCK = 10_000  # predictions that are text at a time
 _LONGEST_NAME = 48  # of a class, in characters; results.json has it whole
 
 
@@ -84,9 +86,15 @@ class Results:
             "config": self.config,
         }
 
-    def write(self, folder: Path, predictions: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, folder: Path, predictions: Iterable[Mapping[str, Any]]) -> None:
         """Leave results.json and predictions.json (COCO's result format) in `folder`."""
-        write_atomically(folder / "predictions.json", json.dumps(predictions))
+        entries = iter(predictions)
+        with replacing(folder / "predictions.json") as file:
+            between = b"["
+            while block := list(islice(entries, _BLOCK)):
+                file.write(between + json.dumps(block)[1:-1].encode())
+                between = b", "
+            file.write(b"]" if between == b", " else b"[]")
         write_atomically(folder / "results.json", json.dumps(self.to_json(), indent=2) + "\n")
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader
 
 from glipkit.data.images import ImageError
 from glipkit.data.loading import placed
-from glipkit.data.sample import Batch, Failure
+from glipkit.data.sample import Failure
 from glipkit.data.test_set import TestSet
 from glipkit.data.workers import beside_model
-from glipkit.evaluation.evaluator import Evaluator
-from glipkit.evaluation.journal import Journal, discard_journals, read_journals
+from glipkit.evaluation.evaluator import Evaluator, MergingEvaluator
+from glipkit.evaluation.journal import Journal, discard_journals, walk_journals
+from glipkit.evaluation.looks import Join, Looks
 from glipkit.evaluation.results import Results, Timing
 from glipkit.runtime.distributed import (
     barrier,
@@ -52,6 +53,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     resume: bool = False,
     strict: bool = False,
+    join: Join | None = None,
 ) -> Results:
     """Ask the detector about every picture of the test set and judge its answers.
 
@@ -63,7 +65,7 @@ def evaluate(
     Args:
         detector: the model behind a callable, in evaluation mode (`multi_prompt.Detector.each`).
         test_set: pictures, and the prompts of each.
-        evaluator: takes the detections on rank 0.
+        evaluator: takes the detections on rank 0, a `MergingEvaluator` on every rank as they come.
         output_dir: one folder for each test set.
         depends_on: what else the answers depend on, as plain data: weights hash, thresholds ...
             Together with the test set's own fingerprint and the metric it pins the journal and
@@ -75,15 +77,17 @@ def evaluate(
         device: where the detector lives.
         resume: go on from the journal in `output_dir`; otherwise an existing one is replaced.
         strict: stop at the first picture that cannot be read.
+        join: makes one answer of those to a picture's views, where the test set has views.
 
     Raises:
         ImageError: a picture cannot be read and `strict` is set.
         JournalError: the journal belongs to another evaluation or is damaged.
         ValueError: not one picture could be read, or the detector's answers are not usable.
     """
+    looks = Looks(detector, test_set, join)
     depends_on = {**test_set.fingerprint(), "metric": evaluator.metric, **depends_on}
-    known = _known_so_far(output_dir, depends_on, resume)
-    done = broadcast_object(set(known))
+    taker = evaluator if isinstance(evaluator, MergingEvaluator) else _Keeper(evaluator)
+    done = broadcast_object(_known_so_far(output_dir, depends_on, resume, taker))
     images = test_set.dataset.images
     remaining = [index for index, image in enumerate(images) if image.image_id not in done]
     loader = test_set.loader(
@@ -97,7 +101,7 @@ def evaluate(
     started = time.perf_counter()
     with Journal(output_dir, rank(), depends_on, resume=resume) as journal:
         try:
-            found, failures = _predict(detector, test_set, loader, journal, device, strict)
+            failures = _predict(looks, test_set.name, loader, journal, taker, device, strict)
         except KeyboardInterrupt:
             logger.warning(
                 "interrupted; the predictions made so far are kept in %s "
@@ -105,7 +109,7 @@ def evaluate(
                 output_dir,
             )
             raise
-    shares = gather_objects((found, failures))
+    shares = gather_objects((None if is_main() else taker.share(), failures))
     results = None
     if shares is not None:
         timing = Timing(
@@ -115,21 +119,64 @@ def evaluate(
             batch_size=batch_size,
         )
         failures = tuple(failure for _, share in shares for failure in share)
-        for each, _ in shares:
-            known.update(each)
-        results = _judge(test_set, evaluator, known, failures, depends_on, settings or {}, timing)
-        results.write(output_dir, evaluator.predictions())
+        for share, _ in shares[1:]:
+            taker.merge(share)
+        if failures and len(failures) == len(images):
+            raise ValueError(
+                f"not one image of {test_set.name} could be read, so there is nothing to judge; "
+                f"the first of {len(failures)}: {failures[0]}"
+            )
+        predictions = taker.predictions()
+        results = Results(
+            dataset=test_set.name,
+            judgement=evaluator.evaluate(),
+            num_images=len(test_set),
+            num_predictions=len(predictions),
+            failures=failures,
+            depends_on=depends_on,
+            config=dict(settings or {}),
+            timing=timing,
+        )
+        results.write(output_dir, predictions)
     return broadcast_object(results)
 
 
+class _Keeper:
+    """Makes any evaluator merge: keeps all detections, and hands them over at the end."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._found: dict[int, Detections] = {}
+
+    def process(self, image_id: int, detections: Detections) -> None:
+        self._found[image_id] = detections
+
+    def share(self) -> dict[int, Detections]:
+        return self._found
+
+    def merge(self, share: Mapping[int, Detections]) -> None:
+        self._found.update(share)
+
+    def predictions(self) -> Collection[dict[str, Any]]:
+        for image_id, detections in self._found.items():
+            self._evaluator.process(image_id, detections)
+        return self._evaluator.predictions()
+
+
 def _known_so_far(
-    output_dir: Path, depends_on: Mapping[str, Any], resume: bool
-) -> dict[int, Detections]:
-    """Rank 0's view of the journals; on other ranks nothing. Afterwards every rank may write."""
-    known: dict[int, Detections] = {}
+    output_dir: Path, depends_on: Mapping[str, Any], resume: bool, taker: MergingEvaluator | _Keeper
+) -> set[int]:
+    """The pictures in rank 0's view of the journals, whose detections `taker` takes there.
+
+    Afterwards every rank may write.
+    """
+    known: set[int] = set()
     if is_main():
         if resume:
-            known = read_journals(output_dir, depends_on)
+            for image_id, detections in walk_journals(output_dir, depends_on):
+                if image_id not in known:  # as it stands in the journals of two machines
+                    taker.process(image_id, detections)
+                    known.add(image_id)
             logger.info("going on from %d images in %s", len(known), output_dir)
         else:
             discard_journals(output_dir)
@@ -138,67 +185,33 @@ def _known_so_far(
 
 
 def _predict(
-    detector: Detector,
-    test_set: TestSet,
+    looks: Looks,
+    name: str,
     loader: DataLoader,
     journal: Journal,
+    taker: MergingEvaluator | _Keeper,
     device: torch.device | str,
     strict: bool,
-) -> tuple[dict[int, Detections], list[Failure]]:
-    """This rank's share: image id -> detections, and what could not be read."""
-    found: dict[int, Detections] = {}
+) -> list[Failure]:
+    """Show this rank's share of the pictures to the detector; returns what could not be read."""
     failures: list[Failure] = []
-    index_of = {image.image_id: index for index, image in enumerate(test_set.dataset.images)}
-    with image_progress(loader.batch_sampler.num_images, test_set.name) as bar:
+    failed: set[int] = set()  # a picture fails once, in however many views
+    with image_progress(loader.batch_sampler.num_images, name) as bar:
         for fetched in placed(loader, device):
             for failure in fetched.failures:
                 if strict:
                     raise ImageError(failure.path, failure.reason)
+                if failure.image_id in failed:
+                    continue
                 logger.warning("left out: %s", failure)
                 failures.append(failure)
+                failed.add(failure.image_id)
+                looks.leave_out(failure.image_id)
                 bar.update()
             for batch in fetched.batches:
-                prompts = [test_set.prompts_of(index_of[each]) for each in batch.image_ids]
-                for image_id, detections in _detect(detector, prompts, batch):
+                finished = looks(batch)
+                for image_id, detections in finished:
                     journal.add(image_id, detections)
-                    found[image_id] = detections
-                bar.update(len(batch))
-    return found, failures
-
-
-@torch.inference_mode()
-def _detect(
-    detector: Detector, prompts: Sequence[Sequence[TokenizedPrompt]], batch: Batch
-) -> list[tuple[int, Detections]]:
-    answers = detector(batch.images, prompts, batch.original_sizes)
-    if len(answers) != len(batch):
-        raise ValueError(f"the detector answered {len(answers)} times for {len(batch)} images")
-    return [(image_id, answer.to("cpu")) for image_id, answer in zip(batch.image_ids, answers)]
-
-
-def _judge(
-    test_set: TestSet,
-    evaluator: Evaluator,
-    found: Mapping[int, Detections],
-    failures: tuple[Failure, ...],
-    depends_on: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    timing: Timing,
-) -> Results:
-    if failures and not found:
-        raise ValueError(
-            f"not one image of {test_set.name} could be read, so there is nothing to judge; the "
-            f"first of {len(failures)}: {failures[0]}"
-        )
-    for image_id, detections in found.items():
-        evaluator.process(image_id, detections)
-    return Results(
-        dataset=test_set.name,
-        judgement=evaluator.evaluate(),
-        num_images=len(test_set),
-        num_predictions=len(evaluator.predictions()),
-        failures=failures,
-        depends_on=dict(depends_on),
-        config=dict(settings),
-        timing=timing,
-    )
+                    taker.process(image_id, detections)
+                bar.update(len(finished))
+    return failures
