@@ -1,6 +1,6 @@
 """What the page's web server lets through: gradio has many more doors than one page needs."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,11 @@ class Gate:
             return None if self._may_read(path) else (404, "There is nothing here.")
         if method != "POST" or path not in _WRITE:
             return 404, "There is nothing here."
+        if _is_of_another_site(headers):
+            return 403, "Another web site sent this; open the page itself."
         length = headers.get(b"content-length", "")
-        if not length.isdecimal():
+        # Of a request that has both, the server believes the encoding and reads without an end.
+        if not length.isdecimal() or b"transfer-encoding" in headers:
             return 411, "Say how many bytes follow (Content-Length)."
         if path == _UPLOAD and int(length) > self.limits.upload_bytes + _OVERHEAD:
             return 413, too_large(self.limits)
@@ -108,8 +111,24 @@ class Gate:
     def _may_read(self, path: str) -> bool:
         if path.startswith(_FILE):
             file = Path(path.removeprefix(_FILE))
+            if "\0" in path:  # which no file system can be asked about
+                return False
             return file.is_absolute() and file.resolve().is_relative_to(self.folder)
         return path in _READ or path.startswith(_READ_BELOW)
+
+
+def _is_of_another_site(headers: Mapping[bytes, str]) -> bool:
+    """Whether a browser sends this because a page from elsewhere told it to.
+
+    Browsers say so in Sec-Fetch-Site, or, old or without TLS, by an Origin that is not our host.
+    Programs that are no browsers say neither.
+    """
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get(b"origin")
+    host = headers.get(b"host", "")
+    return origin is not None and origin.partition("://")[2].lower() != host.lower()
 
 
 def _host_name(host: str) -> str:

@@ -22,11 +22,13 @@ def request(
     host: str = "127.0.0.1:7860",
     length: int | None = None,
     hosts: frozenset[str] | None = LOCAL,
+    **more: str,
 ) -> tuple[int, str, dict[bytes, bytes]]:
     """Status, text and headers of an answer."""
     headers = [(b"host", host.encode())]
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
+    headers += [(name.replace("_", "-").encode(), value.encode()) for name, value in more.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
     sent = []
 
@@ -77,7 +79,7 @@ def test_files_are_served_from_the_folder_of_uploads_alone(tmp_path: Path) -> No
     assert request(uploads, f"/gradio_api/file={inside}")[0] == 200
     for path in (
         *("/etc/passwd", "etc/passwd", tmp_path / "secret", uploads / "link"),
-        *(f"{uploads}/../secret", "https://example.com/a.png", ""),
+        *(f"{uploads}/../secret", f"{uploads}/a\0b", "https://example.com/a.png", ""),
     ):
         assert request(uploads, f"/gradio_api/file={path}")[0] == 404, path
 
@@ -90,6 +92,33 @@ def test_uploads_are_limited_before_they_are_read(tmp_path: Path) -> None:
     assert text == "This file is larger than the 1 MB that this page takes."
     assert headers[b"connection"] == b"close"
     assert request(tmp_path, upload, "POST")[0] == 411
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_a_length_that_is_not_meant_is_refused(tmp_path: Path, path: str) -> None:
+    """Of Content-Length and Transfer-Encoding the server believes the latter: there is no limit."""
+    assert request(tmp_path, path, "POST", length=5)[0] == 200
+    assert request(tmp_path, path, "POST", length=5, transfer_encoding="chunked")[0] == 411
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_other_web_sites_may_not_send_in_a_visitors_name(tmp_path: Path, path: str) -> None:
+    for hosts in (LOCAL, None):
+        how = {"length": 5, "hosts": hosts}
+        for headers in (
+            {"sec_fetch_site": "cross-site", "origin": "https://evil.example"},
+            {"sec_fetch_site": "same-site"},  # another program of this machine
+            {"origin": "https://evil.example"},
+            {"origin": "http://127.0.0.1:8000"},
+            {"origin": "null"},
+        ):
+            assert request(tmp_path, path, "POST", **how, **headers)[0] == 403, headers
+        for headers in (
+            {"sec_fetch_site": "same-origin", "origin": "https://proxy.example"},
+            {"origin": "http://127.0.0.1:7860"},
+            {},
+        ):
+            assert request(tmp_path, path, "POST", **how, **headers)[0] == 200, headers
 
 
 def test_questions_are_limited_too(tmp_path: Path) -> None:
