@@ -1,5 +1,6 @@
 """GLIP: the whole model. It predicts; others judge (`Criterion`) and decide (`Postprocessor`)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from glipkit.modeling.backbone.swin import SwinTransformer
 from glipkit.modeling.head.predictor import GroundingPredictor, LevelPrediction
 from glipkit.modeling.head.tower import Tower
 from glipkit.modeling.language.bert import BertEncoder
+from glipkit.modeling.language.class_vectors import as_one_text, class_vectors
 from glipkit.modeling.language.features import TextFeatures
 from glipkit.modeling.language.prompt_tuning import PromptOffset
 from glipkit.structures.images import ImageBatch
@@ -108,6 +110,23 @@ class GLIP(nn.Module):
             token_mask: (B, T) bool, False on padding.
         """
         text = self.text_encoder(token_ids, token_mask)
+        return text if self.prompt_offset is None else self.prompt_offset(text)
+
+    def encode_classes(self, batches: Sequence[PromptBatch], aggregation: str) -> TextFeatures:
+        """One text of K classes from K captions that are each read alone (BEHAVIOUR 16).
+
+        A learned prompt is added to the class vectors: its rows belong to places of the text that
+        enters the tower.
+
+        Args:
+            batches: the captions, one for each class, in as many batches as memory asks for.
+            aggregation: as in `ParallelPrompt`.
+
+        Returns:
+            Of one text with T = K + 1 places; the last one is zero and masked.
+        """
+        captions = (self.text_encoder(batch.token_ids, batch.token_mask) for batch in batches)
+        text = as_one_text([class_vectors(each, aggregation) for each in captions])
         return text if self.prompt_offset is None else self.prompt_offset(text)
 
     def ground(self, levels: tuple[Tensor, ...], text: TextFeatures) -> GroundingOutput:

@@ -16,9 +16,12 @@ from glipkit.modeling.prompt_cache import PromptCache
 from glipkit.runtime.memory import is_out_of_memory
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch
-from glipkit.structures.prompts import TokenizedPrompt, batch_prompts
+from glipkit.structures.prompts import AnyPrompt, ParallelPrompt, batch_prompts
 
 logger = logging.getLogger(__name__)
+
+_CAPTIONS_AT_ONCE = 32  # of single classes, in one pass of the text encoder
+_MULTIPLE = 8  # lengths of texts, for the sake of matrix kernels
 
 
 class Dense(Protocol):
@@ -85,7 +88,7 @@ class Detector:
     def __call__(
         self,
         images: ImageBatch,
-        prompts: Sequence[TokenizedPrompt],
+        prompts: Sequence[AnyPrompt],
         original_sizes: Sequence[tuple[int, int]],
     ) -> list[Detections]:
         """Ask every prompt about every picture.
@@ -107,7 +110,7 @@ class Detector:
     def each(
         self,
         images: ImageBatch,
-        prompts: Sequence[Sequence[TokenizedPrompt]],
+        prompts: Sequence[Sequence[AnyPrompt]],
         original_sizes: Sequence[tuple[int, int]],
     ) -> list[Detections]:
         """Ask every picture its own prompts.
@@ -163,7 +166,7 @@ class Detector:
     def _check(
         self,
         images: ImageBatch,
-        prompts: Sequence[Sequence[TokenizedPrompt]],
+        prompts: Sequence[Sequence[AnyPrompt]],
         original_sizes: Sequence[tuple[int, int]],
     ) -> None:
         if not all(prompts):
@@ -181,7 +184,7 @@ class Detector:
         self,
         levels: tuple[Tensor, ...],
         images: ImageBatch,
-        prompts: Sequence[Sequence[TokenizedPrompt]],
+        prompts: Sequence[Sequence[AnyPrompt]],
     ) -> list[tuple[list["_Question"], Tensor]]:
         """All questions, pass by pass, with what `Postprocessor.decide` reports of them.
 
@@ -216,7 +219,7 @@ class Detector:
             del waiting[: len(group)]
         return passes
 
-    def _questions(self, prompts: Sequence[Sequence[TokenizedPrompt]]) -> list["_Question"]:
+    def _questions(self, prompts: Sequence[Sequence[AnyPrompt]]) -> list["_Question"]:
         """Every prompt of every picture, the longest first, encoded; the same object only once."""
         encoded: dict[int, TextFeatures] = {}
         for prompt in (prompt for asked in prompts for prompt in asked):
@@ -236,17 +239,19 @@ class Detector:
         questions: Sequence["_Question"],
     ) -> Tensor:
         """What is found for each question, all in one pass: (questions, N, 6)."""
-        words = batch_prompts([question.prompt for question in questions])
-        length = words.token_ids.shape[1]
+        length = -(-max(question.length for question in questions) // _MULTIPLE) * _MULTIPLE
+        phrases = [_as_long(question.prompt.phrase_tokens, length) for question in questions]
         fitted = zip(*(_padded(question.text, length) for question in questions))
         text = TextFeatures(*(torch.cat(parts) for parts in fitted))
         pictures = [question.picture for question in questions]
         output = self._dense.ground(_taken(levels, pictures), text)
         asked_of = [sizes[picture] for picture in pictures]
-        return self.postprocessor.decide(output, words.phrase_tokens, asked_of)
+        return self.postprocessor.decide(output, phrases, asked_of)
 
-    def _encoded(self, prompt: TokenizedPrompt) -> TextFeatures:
+    def _encoded(self, prompt: AnyPrompt) -> TextFeatures:
         """Features of a batch of one, remembered or made now."""
+        if isinstance(prompt, ParallelPrompt):
+            return self._encoded_classes(prompt)
         words = batch_prompts([prompt])
         # Read where the prompt was made, on the CPU: reading it back from a GPU would wait for it.
         key = (
@@ -257,6 +262,20 @@ class Detector:
         def make() -> TextFeatures:
             placed = words.to(self.device)
             return self.model.encode_text(placed.token_ids, placed.token_mask)
+
+        return self._text.get(key, make)
+
+    def _encoded_classes(self, prompt: ParallelPrompt) -> TextFeatures:
+        """The vectors of classes as a batch of one text, remembered or made now."""
+        captions = prompt.captions
+        seen = (caption.token_ids[caption.token_mask].tolist() for caption in captions)
+        key = (self.autocast_dtype, prompt.aggregation, *map(tuple, seen))
+
+        def make() -> TextFeatures:
+            starts = range(0, len(captions), _CAPTIONS_AT_ONCE)
+            batches = [batch_prompts(captions[i : i + _CAPTIONS_AT_ONCE]) for i in starts]
+            placed = [batch.to(self.device) for batch in batches]
+            return self.model.encode_classes(placed, prompt.aggregation)
 
         return self._text.get(key, make)
 
@@ -280,7 +299,7 @@ class _Question(NamedTuple):
 
     picture: int  # of the batch
     place: int  # among the prompts of this picture
-    prompt: TokenizedPrompt
+    prompt: AnyPrompt
     text: TextFeatures  # of a batch of one
 
     @property
@@ -297,6 +316,11 @@ def _taken(levels: tuple[Tensor, ...], pictures: Sequence[int]) -> tuple[Tensor,
         return levels
     # Several pictures are small beside the tower. Slices need no index on a GPU, to be waited for.
     return tuple(torch.cat([level[index : index + 1] for index in pictures]) for level in levels)
+
+
+def _as_long(phrase_tokens: Tensor, length: int) -> Tensor:
+    """(P, T) counts for a text of another length; what is cut off is padding."""
+    return pad(phrase_tokens, (0, length - phrase_tokens.shape[1]))
 
 
 def _padded(text: TextFeatures, length: int) -> TextFeatures:

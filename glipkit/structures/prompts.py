@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+CLASS_VECTORS = ("first", "mean")  # values of GLIPKNOW.LAN_FEATURE_AGG_TYPE
+
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
@@ -75,6 +77,39 @@ class TokenizedPrompt:
             pad(self.token_mask, (0, missing)),
             pad(self.phrase_tokens, (0, missing)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelPrompt:
+    """Classes read side by side: each in a caption of its own, of which one vector is kept.
+
+    The vectors stand where a caption has its tokens: T = K + 1 places, class k at place k, and the
+    last one, which is masked, for no object (BEHAVIOUR 16).
+    """
+
+    captions: tuple[TokenizedPrompt, ...]  # K, one for each class
+    aggregation: str  # what is kept of a caption: its "first" token, or the "mean" of all visible
+
+    def __post_init__(self) -> None:
+        if not self.captions:
+            raise ValueError("a parallel prompt needs at least one class, got none")
+        if self.aggregation not in CLASS_VECTORS:
+            raise ValueError(
+                f"aggregation must be one of {', '.join(CLASS_VECTORS)}, got {self.aggregation!r}"
+            )
+
+    @property
+    def num_phrases(self) -> int:
+        """K, the classes of the detections that answer this prompt."""
+        return len(self.captions)
+
+    @property
+    def phrase_tokens(self) -> Tensor:
+        """(K, K + 1) int64: a class is spelled by its own place."""
+        return torch.eye(self.num_phrases, self.num_phrases + 1, dtype=torch.int64)
+
+
+AnyPrompt = TokenizedPrompt | ParallelPrompt
 
 
 @dataclass(frozen=True, slots=True)
