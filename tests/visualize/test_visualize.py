@@ -119,13 +119,38 @@ def test_a_phrase_without_a_name_is_an_error() -> None:
 
 
 def test_contact_sheet_lays_pictures_out_in_rows() -> None:
-    images = [picture(100, 50), picture(50, 100), picture(1000, 2000), picture(3, 3, "L")]
-    sheet = contact_sheet(images, 3, cell_size=(120, 160), gap=10)
-    assert sheet.size == (3 * 170 + 10, 2 * 130 + 10)
-    for x, y in ((90, 70), (260, 70), (430, 70), (90, 200)):  # the middle of the four cells
-        assert sheet.getpixel((x, y)) == GREY
-    assert sheet.getpixel((260, 200)) != GREY  # the cell after the last
-    assert contact_sheet(images[:1], cell_size=(120, 160)).size == (176, 136)
+    images = [picture(400, 300)] * 3 + [picture(300, 400, "L"), picture(3000, 2250)]
+    sheet = contact_sheet(images, 3, gap=10)
+    width, height = (sheet.width - 10) // 3 - 10, (sheet.height - 10) // 2 - 10
+    assert abs(width / height - 4 / 3) < 0.01  # of most of the pictures
+    middles = [(10 + width // 2 + x * (width + 10), 10 + height // 2) for x in range(3)]
+    below = [(x, y + height + 10) for x, y in middles]
+    assert all(sheet.getpixel(place) == GREY for place in [*middles, *below[:2]])
+    assert sheet.getpixel(below[2]) != GREY  # the cell after the last
+    left = 10 + width + 10
+    assert sheet.getpixel((left + 1, below[1][1])) == GREY  # the large one fills its cell,
+    assert sheet.getpixel((11, below[0][1])) != GREY  # the upright one does not
+
+
+def test_contact_sheet_fits_its_cells_to_the_pictures() -> None:
+    """Small pictures leave no empty space around them, and are enlarged so that words show."""
+    sheet = contact_sheet([picture(256, 256)] * 12, gap=8)
+    assert sheet.width / sheet.height == pytest.approx(4 / 3, abs=0.02)
+    colors = dict((color, count) for count, color in sheet.getcolors())
+    cell = (sheet.width - 8) // 4 - 8
+    assert colors[GREY] == 12 * cell * cell
+    assert 380 < cell <= 2 * 256
+    tiny = contact_sheet([picture(20, 10)] * 2, gap=8)
+    assert tiny.size == (2 * 40 + 3 * 8, 20 + 2 * 8)  # twice as large, not more
+
+
+@pytest.mark.parametrize("size", [(1333, 800), (4, 4), (1, 900), (900, 1)])
+@pytest.mark.parametrize("count", [1, 2, 7, 300])
+def test_contact_sheets_are_bounded(count: int, size: tuple[int, int]) -> None:
+    sheet = contact_sheet([picture(*size)] * count)
+    assert sheet.width * sheet.height < 32e6
+    if count == 300 and size == (1333, 800):
+        assert 0.7 < sheet.width / sheet.height < 1.8
 
 
 def test_contact_sheet_refuses_nonsense() -> None:
@@ -133,3 +158,5 @@ def test_contact_sheet_refuses_nonsense() -> None:
         contact_sheet([])
     with pytest.raises(ValueError, match="at least 1"):
         contact_sheet([picture()], 0)
+    with pytest.raises(ValueError, match="at least 0"):
+        contact_sheet([picture()], gap=-1)
