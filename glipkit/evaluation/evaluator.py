@@ -28,6 +28,7 @@ class Judgement:
     per_class: tuple[ClassFigure, ...]
     table: str  # the figures as people know them
     counts: dict[str, int] = field(default_factory=dict)  # what the figures are means of
+    details: dict[str, Any] = field(default_factory=dict)  # whatever else is worth keeping, as JSON
 
 
 class Evaluator(Protocol):

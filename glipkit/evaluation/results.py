@@ -73,6 +73,7 @@ class Results:
             "dataset": self.dataset,
             "metrics": self.metrics,
             "counts": self.judgement.counts,
+            **({"details": self.judgement.details} if self.judgement.details else {}),
             "per_class": [asdict(figure) for figure in self.judgement.per_class],
             "num_images": self.num_images,
             "num_predictions": self.num_predictions,
