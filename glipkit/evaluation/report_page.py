@@ -6,10 +6,11 @@ from typing import Any
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --soft: #f3f4f6; --ink: #1a1d21; --faint: #5c6670;
-  --rule: #d5d9de; --a: #0072b2; --b: #d55e00; --c: #009e73; --d: #a0518a; --warn: #fff3cd; }
+  --rule: #d5d9de; --a: #0072b2; --b: #d55e00; --c: #009e73; --d: #a0518a; --warn: #fff3cd;
+  --shade: #0003; }
 @media (prefers-color-scheme: dark) { :root { --paper: #15181c; --soft: #20252b; --ink: #e6e9ec;
   --faint: #9aa4ae; --rule: #3a424b; --a: #56b4e9; --b: #f0a030; --c: #35c79a; --d: #dd94c4;
-  --warn: #4a3d10; } }
+  --warn: #4a3d10; --shade: #000a; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1180px; padding: 1.2rem; background: var(--paper);
   color: var(--ink); font: 15px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
@@ -17,13 +18,27 @@ h1 { font-size: 1.5rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 p { margin: .3rem 0 .7rem; max-width: 52rem; } .faint { color: var(--faint); }
 .warn { background: var(--warn); padding: .5rem .8rem; border-radius: 6px; }
-.tiles, .charts, .pictures { display: flex; flex-wrap: wrap; gap: .7rem; }
+.tiles, .pictures { display: flex; flex-wrap: wrap; gap: .7rem; }
+.charts { display: grid; gap: .7rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); }
+.charts.small { grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
 .tile { background: var(--soft); border-radius: 8px; padding: .5rem .9rem; min-width: 6.5rem; }
 .tiles { margin-bottom: .8rem; }
 .tile b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
-.scroll { overflow: auto; max-height: 36rem; border: 1px solid var(--rule); border-radius: 6px; }
+.scroll { overflow: auto; max-height: 36rem; max-width: 100%; width: fit-content;
+  border-radius: 6px; border: 1px solid var(--rule);
+  /* shadows where the table goes on: */
+  background: linear-gradient(var(--paper) 40%, transparent) top / 100% 2rem local,
+    linear-gradient(transparent, var(--paper) 60%) bottom / 100% 2rem local,
+    linear-gradient(to right, var(--paper) 40%, transparent) left / 2rem 100% local,
+    linear-gradient(to left, var(--paper) 40%, transparent) right / 2rem 100% local,
+    linear-gradient(var(--shade), transparent) top / 100% .8rem,
+    linear-gradient(transparent, var(--shade)) bottom / 100% .8rem,
+    linear-gradient(to right, var(--shade), transparent) left / .8rem 100%,
+    linear-gradient(to left, var(--shade), transparent) right / .8rem 100%;
+  background-repeat: no-repeat; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.scroll table { width: 100%; }
+td:first-child:not(.n) { min-width: 7rem; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--rule); }
 th { background: var(--soft); position: sticky; top: 0; font-weight: 600; }
 td.n, th.n { text-align: right; white-space: nowrap; }
@@ -32,7 +47,7 @@ td.bar { min-width: 9rem; } td.bar div { height: .8rem; border-radius: 2px; back
 figure { margin: 0; background: var(--soft); border-radius: 8px; padding: .6rem; }
 figcaption { font-size: .85rem; } .pictures figure { max-width: 100%; }
 img { max-width: 100%; height: auto; display: block; border-radius: 4px; margin-bottom: .3rem; }
-svg { max-width: 100%; height: auto; } svg text { font-size: 11px; fill: var(--faint); }
+svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: var(--faint); }
 svg .grid { stroke: var(--rule); stroke-width: 1; }
 svg polyline { fill: none; } svg .s0, svg .s1, svg .s2, svg .s3 { stroke-width: 2; }
 svg .s0 { stroke: var(--a); } svg .s1 { stroke: var(--b); stroke-dasharray: 6 3; }

@@ -134,7 +134,7 @@ def _some(findings: Findings) -> str:
         name = findings.dataset.categories[index].name
         chart = curve_chart([(name, findings.loose.precision[index])], title=name, size=(175, 130))
         charts.append(figure(chart, f"{_short(name)}: {ap[index]:.3f}"))
-    return f'<h3>{words}</h3><div class="charts">{"".join(charts)}</div>' if charts else ""
+    return f'<h3>{words}</h3><div class="charts small">{"".join(charts)}</div>' if charts else ""
 
 
 def class_section(findings: Findings) -> str:
@@ -168,8 +168,8 @@ def class_section(findings: Findings) -> str:
     rows.sort(key=lambda row: row[0])
     head = ["class", "AP", "AP50", "objects", "boxes", "precision", "recall", "best at", "best F1"]
     about = (
-        "Lowest AP first. Boxes, precision and recall are those at the threshold of this page; "
-        "'best at' is the score that would suit the class itself best."
+        f"All {len(rows):,}, the lowest AP first. Boxes, precision and recall are those at the "
+        "threshold of this page; 'best at' is the score that would suit the class itself best."
     )
     return section("Classes", table(head, (row for _, row in rows)), about=about)
 
@@ -258,13 +258,17 @@ def protocol_section(results: Mapping[str, Any]) -> str:
 
 def _picture(shown: Shown) -> str:
     words = (
-        f"{shown.file_name}: error {shown.error:.2f}, {shown.num_truth} objects, "
-        f"{shown.num_found} boxes"
+        f"{shown.file_name}: error {shown.error:.2f}, {_counted(shown.num_truth, 'object')}, "
+        f"{_counted(shown.num_found, 'box', 'boxes')}"
     )
     if not shown.source:
         return figure("", f"{words}; {shown.reason}")
     # The source is base64 of our own making, so it needs no escaping.
     return figure(f'<img loading="lazy" alt="truth and prediction" src="{shown.source}">', words)
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def _figure(value: float | None) -> str:

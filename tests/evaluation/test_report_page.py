@@ -94,6 +94,9 @@ def test_report_says_everything_and_loads_nothing(evil: TestSet, tmp_path: Path)
     assert EVIL in "".join(page.words)  # as words, not as markup
     metrics = json.loads((tmp_path / "results.json").read_text())["metrics"]
     assert f"{metrics['AP50']:.3f}" in page.words
+    assert "All 3, the lowest AP first" in text
+    assert re.search(r"\b1 object,", text)
+    assert not re.search(r"\b1 (objects|boxes)\b", text)
     assert "not of that evaluation" not in text  # both ways to count AP50 agree
 
 
