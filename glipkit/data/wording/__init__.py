@@ -1,0 +1,1 @@
+"""In which words the classes of a test set are asked."""
