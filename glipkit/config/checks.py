@@ -70,9 +70,8 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     "TEST.EVAL_TASK": ("", "detection", "grounding"),
     "TEST.PRECISION": ("float32", "bfloat16", "int8"),
     "GLIPKNOW.LAN_FEATURE_AGG_TYPE": ("first", "mean"),
+    "TEST.SPECIAL_NMS": ("none", "vote", "soft-nms", "soft-nms-gaussian", "soft-vote"),
     # Known to GLIP and not yet built: rather an error than an answer to another question.
-    "TEST.USE_MULTISCALE": (False,),
-    "TEST.SPECIAL_NMS": ("none",),
     "GLIPKNOW.PARALLEL_LANGUAGE_INPUT": (False,),
     "GLIPKNOW.KNOWLEDGE_FILE": ("",),
 }
@@ -201,6 +200,7 @@ def check(cfg: CfgNode, where: Mapping[str, str]) -> None:
     _check_head(values)
     _check_words(values)
     _check_speed(values)
+    _check_augmentation(values)
     for when in ("TEST", "TRAIN"):
         shorter, longer = f"INPUT.MIN_SIZE_{when}", f"INPUT.MAX_SIZE_{when}"
         if values.value[shorter] > values.value[longer]:
@@ -304,6 +304,28 @@ def _check_speed(values: Values) -> None:
         ):
             if values.value[key]:
                 values.contradict(precision, key, why)
+
+
+def _check_augmentation(values: Values) -> None:
+    scales, ranges, largest = "TEST.SCALES", "TEST.RANGES", "TEST.MAX_SIZE"
+    sigma = "TEST.SOFT_NMS_SIGMA"
+    if values.value[sigma] <= 0:
+        raise ConfigError(f"{values.said(sigma)}; expected above 0")
+    if values.value["TEST.USE_MULTISCALE"]:
+        sizes, rows = values.value[scales], values.value[ranges]
+        if not sizes or min(sizes) < 1:
+            raise ConfigError(f"{values.said(scales)}; expected one size or more, in pixels")
+        if rows and len(rows) != len(sizes):
+            values.contradict(scales, ranges, "each size needs its (from, to), or RANGES ()")
+        if any(len(row) != 2 or not 0 <= row[0] < row[1] for row in rows):
+            raise ConfigError(f"{values.said(ranges)}; expected (from, to) with 0 <= from < to")
+        if max(sizes) > values.value[largest]:
+            values.contradict(scales, largest, "a shorter side is never longer than the longer")
+    elif values.value["TEST.SPECIAL_NMS"] == "none":
+        return
+    entering, reported = "TEST.PRE_NMS_TOP_N", "MODEL.ATSS.DETECTIONS_PER_IMG"
+    if values.value[entering] < values.value[reported]:
+        values.contradict(entering, reported, "more boxes are reported than enter the joining")
 
 
 def _check_words(values: Values) -> None:

@@ -65,9 +65,10 @@ TEST.CHUNK_BATCH = 0  # ours: prompts in one pass of a picture; 0: what fits a G
 TEST.CUDA_GRAPHS = False  # ours: record the dense parts once per shape; GPUs only
 TEST.COMPILE = False  # ours: make kernels by torch.compile first; takes minutes, then runs faster
 
-TEST.USE_MULTISCALE = False  # ask every picture at several sizes
+# Test-time augmentation, of evaluations (docs/augmentation.md).
+TEST.USE_MULTISCALE = False  # ask every picture at the sizes of SCALES, and join the answers
 TEST.SCALES = (400, 500, 600, 640, 700, 900, 1000, 1100, 1200, 1300, 1400, 1800)  # shorter sides
-TEST.RANGES = (  # per scale: pixels (from, to) of the boxes that are taken from it
+TEST.RANGES = (  # per scale: sqrt(area) in pixels (from, to) of the boxes taken from it; (): all
     (96, 10000),
     (96, 10000),
     (64, 10000),
@@ -82,10 +83,11 @@ TEST.RANGES = (  # per scale: pixels (from, to) of the boxes that are taken from
     (0, 96),
 )
 TEST.MAX_SIZE = 2500  # pixels, longer side at most
-TEST.FLIP = True  # ask the mirrored picture too
-TEST.SPECIAL_NMS = "none"  # how the answers are joined
-TEST.TH = 0.6  # IoU in [0, 1] of joined boxes
-TEST.PRE_NMS_TOP_N = 1000  # boxes that enter the joining
+TEST.FLIP = True  # with USE_MULTISCALE: ask the mirrored picture too
+TEST.SPECIAL_NMS = "none"  # or "vote", "soft-nms", "soft-nms-gaussian", "soft-vote": how to join
+TEST.TH = 0.6  # IoU in [0, 1] above which boxes are joined
+TEST.SOFT_NMS_SIGMA = 0.5  # ours: of "soft-nms-gaussian"
+TEST.PRE_NMS_TOP_N = 1000  # boxes of a prompt that each view gives to the joining
 
 GLIPKNOW = CfgNode()  # descriptions of classes as part of the prompt
 GLIPKNOW.KNOWLEDGE_FILE = ""  # file of descriptions; empty: none

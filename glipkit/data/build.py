@@ -1,6 +1,8 @@
 """cfg -> test sets and training batches: the parts list of everything that is fetched."""
 
 import logging
+import math
+from dataclasses import replace
 
 from yacs.config import CfgNode
 
@@ -11,6 +13,7 @@ from glipkit.data.datasets.coco import load_coco
 from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.data.training.build import build_train_loader
 from glipkit.data.transforms import TestTransform
+from glipkit.data.views import View, report_sides
 from glipkit.grounding.captions import class_prompts
 from glipkit.grounding.tokenizer import Tokenizer
 
@@ -43,14 +46,43 @@ def build_test_sets(cfg: CfgNode, tokenizer: Tokenizer) -> list[TestSet]:
         _check_kind(spec, task=cfg.TEST.EVAL_TASK)
         _check_truth(spec, truth=cfg.DATASETS.FLICKR_GT_TYPE)
         spec.check_files()
-    return [_build_test_set(cfg, spec, tokenizer) for spec in specs]
+    return [_seen_in_views(cfg, _build_test_set(cfg, spec, tokenizer)) for spec in specs]
 
 
 def build_test_transform(cfg: CfgNode) -> TestTransform:
     """What INPUT.* says about test pictures."""
+    return _test_transform(cfg, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+
+
+def build_views(cfg: CfgNode) -> tuple[View, ...]:
+    """What TEST.* says about asking a picture several times; empty where it is asked once, plainly.
+
+    With TEST.USE_MULTISCALE these are the sizes of TEST.SCALES; a special NMS alone joins the
+    candidates of the one size of INPUT.*.
+    """
+    test = cfg.TEST
+    if test.USE_MULTISCALE:
+        ranges = test.RANGES or ((0, math.inf),) * len(test.SCALES)
+        return tuple(
+            View(_test_transform(cfg, size, test.MAX_SIZE), test.FLIP, tuple(box_range))
+            for size, box_range in zip(test.SCALES, ranges)
+        )
+    return () if test.SPECIAL_NMS == "none" else (View(build_test_transform(cfg)),)
+
+
+def _seen_in_views(cfg: CfgNode, test_set: TestSet) -> TestSet:
+    views = build_views(cfg)
+    if any(view.flip for view in views):
+        indices = range(1 if test_set.captions else len(test_set))  # or all are asked the same
+        flags = [flag for index in indices for flag in test_set.stay_true_mirrored(index)]
+        report_sides(test_set.name, flags.count(False), len(flags))
+    return replace(test_set, views=views) if views else test_set
+
+
+def _test_transform(cfg: CfgNode, min_size: int, max_size: int) -> TestTransform:
     return TestTransform(
-        min_size=cfg.INPUT.MIN_SIZE_TEST,
-        max_size=cfg.INPUT.MAX_SIZE_TEST,
+        min_size=min_size,
+        max_size=max_size,
         mean=tuple(cfg.INPUT.PIXEL_MEAN),
         std=tuple(cfg.INPUT.PIXEL_STD),
         pixel_format="bgr255" if cfg.INPUT.TO_BGR255 else "rgb",

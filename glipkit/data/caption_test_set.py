@@ -8,6 +8,7 @@ from typing import Any
 from glipkit.data.datasets.captioned_pictures import CaptionedPictures, JudgedCaption
 from glipkit.data.test_set import TestSet, hash_prompts
 from glipkit.data.transforms import TestTransform
+from glipkit.data.views import stay_true_mirrored
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.structures.prompts import TokenizedPrompt
 
@@ -32,6 +33,11 @@ class CaptionTestSet(TestSet):
             caption_prompt(caption, self.tokenizer, max_tokens=self.max_tokens)
             for caption in self.dataset.captions(index)
         )
+
+    def stay_true_mirrored(self, index: int) -> tuple[bool, ...]:
+        """For each caption of picture `index`."""
+        captions = self.dataset.captions(index)
+        return stay_true_mirrored([each.prompt.caption for each in captions])
 
     def _words(self) -> dict[str, Any]:
         return {

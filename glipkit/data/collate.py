@@ -8,7 +8,7 @@ from glipkit.structures.images import pad_images, padded_size
 
 
 def collate(items: Sequence[Sample | Failure], divisor: int) -> Fetched:
-    """Batch the pictures that pad to the same size.
+    """Batch the pictures that pad to the same size, each view by itself.
 
     The sampler already puts such pictures together; this looks at the tensors themselves, so that
     a wrong size in an annotation file cannot change an answer.
@@ -17,18 +17,20 @@ def collate(items: Sequence[Sample | Failure], divisor: int) -> Fetched:
         items: what the dataset gave.
         divisor: padded sides are multiples of this; 0 pads nothing.
     """
-    groups: dict[tuple[int, int], list[Sample]] = defaultdict(list)
+    groups: dict[tuple[int, tuple[int, int]], list[Sample]] = defaultdict(list)
     for item in items:
         if isinstance(item, Sample):
-            groups[padded_size(tuple(item.image.shape[1:]), divisor)].append(item)
+            size = padded_size(tuple(item.image.shape[1:]), divisor)
+            groups[item.view, size].append(item)
     return Fetched(
         batches=tuple(
             Batch(
                 images=pad_images([sample.image for sample in group], divisor),
                 image_ids=tuple(sample.image_id for sample in group),
                 original_sizes=tuple(sample.original_size for sample in group),
+                view=view,
             )
-            for group in groups.values()
+            for (view, _), group in groups.items()
         ),
         failures=tuple(item for item in items if isinstance(item, Failure)),
     )

@@ -54,23 +54,28 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TestImages(Dataset[Sample | Failure]):
-    """The pictures of a dataset as the model wants them; what cannot be read comes as a Failure."""
+    """The pictures of a dataset as the model wants them; what cannot be read comes as a Failure.
+
+    Each comes once for each transform: item `index * len(transforms) + view` is picture `index`.
+    """
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
     dataset: Pictures
-    transform: TestTransform
+    transforms: tuple[TestTransform, ...]  # one; several with test-time augmentation
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) * len(self.transforms)
 
-    def __getitem__(self, index: int) -> Sample | Failure:
+    def __getitem__(self, item: int) -> Sample | Failure:
+        index, view = divmod(item, len(self.transforms))
         record = self.dataset.images[index]
         try:
             image = read_image(self.dataset.path(index), expected_size=record.size)
         except ImageError as error:
             return Failure(record.image_id, error.path, error.reason)
-        return Sample(self.transform(image), record.image_id, (image.height, image.width))
+        pixels = self.transforms[view](image)
+        return Sample(pixels, record.image_id, (image.height, image.width), view)
 
 
 def make_loader(
@@ -87,7 +92,8 @@ def make_loader(
     """A loader that yields `Fetched` for one rank's share of the pictures at `indices`.
 
     Workers decode and resize ahead of the model, which waits only for the first batch as long as
-    reading keeps pace, and never let more than READ_AHEAD_BYTES wait.
+    reading keeps pace, and never let more than READ_AHEAD_BYTES wait. The views of a picture come
+    one after the other, to the same rank.
 
     Args:
         images: the pictures.
@@ -100,13 +106,14 @@ def make_loader(
         world_size: how many processes share the pictures.
     """
     shapes = [
-        padded_size(images.transform.resized_size(record.size), divisor)
+        tuple(padded_size(each.resized_size(record.size), divisor) for each in images.transforms)
         for record in images.dataset.images
     ]
     batches = batches_of_equal_shape(shapes, indices, batch_size)
-    share = ShardedBatches(batches, rank=rank, world_size=world_size)
+    num_views = len(images.transforms)
+    share = ShardedBatches(batches, rank=rank, world_size=world_size, num_views=num_views)
     num_workers = min(num_workers, len(share), usable_cpus())
-    largest = max((shapes[index][0] * shapes[index][1] for index in indices), default=0)
+    largest = max((h * w for index in indices for h, w in shapes[index]), default=0)
     workers, ahead = read_ahead(num_workers, batch_bytes=batch_size * largest * 3 * 4)  # float32
     return DataLoader(
         images,

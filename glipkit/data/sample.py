@@ -16,6 +16,7 @@ class Sample:
     image: Tensor  # (3, h, w) float, resized and normalised
     image_id: int
     original_size: tuple[int, int]  # (height, width) in pixels, before resizing
+    view: int = 0  # which of the test set's views this is
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Batch:
     images: ImageBatch
     image_ids: tuple[int, ...]
     original_sizes: tuple[tuple[int, int], ...]  # B times (height, width) in pixels
+    view: int = 0  # which of the test set's views these are
 
     def __len__(self) -> int:
         return len(self.image_ids)

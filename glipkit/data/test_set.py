@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from glipkit.data.datasets.coco import CocoDetection
 from glipkit.data.loading import Pictures, TestImages, make_loader
 from glipkit.data.transforms import TestTransform
+from glipkit.data.views import View, stay_true_mirrored
 from glipkit.structures.prompts import TokenizedPrompt
 
 
@@ -28,6 +29,8 @@ class TestSet(ABC):
     transform: TestTransform
     divisor: int  # padded sides are multiples of this; 0 pads nothing
     captions: tuple[str, ...] = ()  # the prompts as they read, if every picture is asked the same
+    # With test-time augmentation: each picture is asked in all these ways, and the answers joined.
+    views: tuple[View, ...] = ()
 
     @property
     def name(self) -> str:
@@ -41,6 +44,15 @@ class TestSet(ABC):
     def prompts_of(self, index: int) -> Sequence[TokenizedPrompt]:
         """The prompts that picture `index` is asked, at least one."""
 
+    def stay_true_mirrored(self, index: int) -> tuple[bool, ...]:
+        """For each prompt of picture `index`, whether the mirrored picture may be asked it.
+
+        Where nobody says how a prompt reads, it may not.
+        """
+        if self.captions:
+            return stay_true_mirrored(self.captions)
+        return (False,) * len(self.prompts_of(index))
+
     def loader(
         self,
         indices: Sequence[int],
@@ -53,7 +65,9 @@ class TestSet(ABC):
     ) -> DataLoader:
         """Yields `Fetched` for one rank's share of the pictures at `indices`; see `make_loader`."""
         return make_loader(
-            TestImages(self.dataset, self.transform),
+            TestImages(
+                self.dataset, tuple(view.transform for view in self.views) or (self.transform,)
+            ),
             indices,
             divisor=self.divisor,
             batch_size=batch_size,

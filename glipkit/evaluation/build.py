@@ -58,4 +58,22 @@ def describe_protocol(cfg: CfgNode, *, weights: str) -> dict[str, Any]:
         "nms_threshold": atss.NMS_TH,
         "candidates_per_level": atss.PRE_NMS_TOP_N,
         "detections_per_image": atss.DETECTIONS_PER_IMG,
+        "augmentation": _describe_augmentation(cfg),
     }
+
+
+def _describe_augmentation(cfg: CfgNode) -> dict[str, Any] | None:
+    """How each picture is asked several times, and the answers joined; None if it is not."""
+    test = cfg.TEST
+    if not test.USE_MULTISCALE and test.SPECIAL_NMS == "none":
+        return None
+    described: dict[str, Any] = {"joined_by": test.SPECIAL_NMS, "iou_threshold": test.TH}
+    if test.SPECIAL_NMS == "soft-nms-gaussian":
+        described["sigma"] = test.SOFT_NMS_SIGMA
+    described["candidates_per_view"] = test.PRE_NMS_TOP_N
+    if test.USE_MULTISCALE:
+        described["scales"] = list(test.SCALES)
+        described["longest_side"] = test.MAX_SIZE
+        described["box_sides"] = [list(each) for each in test.RANGES]
+        described["flip"] = "except captions that say left or right" if test.FLIP else None
+    return described

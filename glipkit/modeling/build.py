@@ -26,6 +26,7 @@ from glipkit.modeling.head.masked_language import MaskedLanguageHead
 from glipkit.modeling.head.predictor import GroundingPredictor
 from glipkit.modeling.head.text_layer import TextLayer
 from glipkit.modeling.head.tower import Tower, TowerBlock
+from glipkit.modeling.joining import Joiner
 from glipkit.modeling.language.bert import BertEncoder, bert_architecture
 from glipkit.modeling.language.prompt_tuning import PromptOffset
 from glipkit.modeling.learner import Learner
@@ -191,19 +192,41 @@ def _build_block(cfg: CfgNode, text: BertConfig) -> TowerBlock:
     return TowerBlock(fusion, text_layer, dyconv)
 
 
-def build_postprocessor(cfg: CfgNode) -> Postprocessor:
-    """What decides which predictions are detections."""
+def build_postprocessor(cfg: CfgNode, joiner: Joiner | None = None) -> Postprocessor:
+    """What decides which predictions are detections, or are handed to what joins them."""
+    atss = cfg.MODEL.ATSS
     return Postprocessor(
-        score_threshold=cfg.MODEL.ATSS.INFERENCE_TH,
-        pre_nms_top_n=cfg.MODEL.ATSS.PRE_NMS_TOP_N,
-        nms_threshold=cfg.MODEL.ATSS.NMS_TH,
-        detections_per_image=cfg.MODEL.ATSS.DETECTIONS_PER_IMG,
+        score_threshold=atss.INFERENCE_TH,
+        pre_nms_top_n=atss.PRE_NMS_TOP_N,
+        # Nothing overlaps by more than 1: all candidates are left for votes and soft suppression.
+        nms_threshold=1.0 if joiner is not None and joiner.wants_all else atss.NMS_TH,
+        detections_per_image=atss.DETECTIONS_PER_IMG if joiner is None else cfg.TEST.PRE_NMS_TOP_N,
         aggregation=cfg.MODEL.DYHEAD.SCORE_AGG,
     )
 
 
-def build_detector(cfg: CfgNode, model: GLIP) -> Detector:
+def build_joiner(cfg: CfgNode) -> Joiner | None:
+    """What makes one answer of a picture's views; None where each picture is asked once, plainly.
+
+    It belongs to evaluations, whose test sets have the views (`data.build.build_views`).
+    """
+    if not cfg.TEST.USE_MULTISCALE and cfg.TEST.SPECIAL_NMS == "none":
+        return None
+    return Joiner(
+        method=cfg.TEST.SPECIAL_NMS,
+        iou_threshold=cfg.TEST.TH,
+        sigma=cfg.TEST.SOFT_NMS_SIGMA,
+        limit=cfg.MODEL.ATSS.DETECTIONS_PER_IMG,
+    )
+
+
+def build_detector(cfg: CfgNode, model: GLIP, joiner: Joiner | None = None) -> Detector:
     """The model with what turns its answers into detections.
+
+    Args:
+        cfg: the configuration.
+        model: on its device.
+        joiner: what will join the answers, if anything will.
 
     Raises:
         ValueError: TEST asks for what this machine or the model's device does not have.
@@ -219,7 +242,7 @@ def build_detector(cfg: CfgNode, model: GLIP) -> Detector:
         )
     return Detector(
         model,
-        build_postprocessor(cfg),
+        build_postprocessor(cfg, joiner),
         autocast_dtype=autocast_dtype,
         chunk_batch=cfg.TEST.CHUNK_BATCH,
         num_heads=cfg.MODEL.DYHEAD.FUSE_CONFIG.NUM_HEADS,

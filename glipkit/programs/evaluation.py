@@ -17,7 +17,7 @@ from glipkit.evaluation.build import build_evaluator, describe_protocol, images_
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.run import evaluate
 from glipkit.grounding.tokenizer import Tokenizer
-from glipkit.modeling.build import build_detector, build_model
+from glipkit.modeling.build import build_detector, build_joiner, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.runtime.distributed import is_main
 from glipkit.runtime.files import write_atomically
@@ -108,8 +108,9 @@ def judge(
         resume: go on from the predictions in `folder`.
         strict: stop at the first picture that cannot be read.
     """
+    joiner = build_joiner(cfg)
     results = evaluate(
-        build_detector(cfg, model).each,
+        build_detector(cfg, model, joiner).each,
         test_set,
         build_evaluator(test_set),
         output_dir=folder,
@@ -120,6 +121,7 @@ def judge(
         device=device,
         resume=resume,
         strict=strict or cfg.TEST.STRICT,
+        join=joiner,
     )
     if is_main():
         write_atomically(folder / "config.yaml", to_yaml(cfg))

@@ -81,7 +81,7 @@ def resize(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) 
     return boxes * factors
 
 
-def flip_horizontal(boxes: Tensor, width: int) -> Tensor:
+def flip_horizontal(boxes: Tensor, width: float) -> Tensor:
     """The same boxes in the mirrored picture: x1' = W - x2 - 1, x2' = W - x1 - 1 (BEHAVIOUR 1).
 
     Raises:

@@ -36,6 +36,20 @@ class ImageBatch:
         """The same batch on another device."""
         return ImageBatch(self.pixels.to(device, non_blocking=True), self.sizes)
 
+    def only(self, rows: Sequence[int]) -> "ImageBatch":
+        """Some of the pictures, padded as they are."""
+        return ImageBatch(self.pixels[list(rows)], tuple(self.sizes[row] for row in rows))
+
+    def mirrored(self) -> "ImageBatch":
+        """The same pictures seen in a mirror, left and right exchanged; padding stays where it is.
+
+        Column x of a picture of w columns becomes column w - 1 - x.
+        """
+        pixels = self.pixels.clone()
+        for picture, (height, width) in zip(pixels, self.sizes):
+            picture[:, :height, :width] = picture[:, :height, :width].flip(2)
+        return ImageBatch(pixels, self.sizes)
+
     def pin_memory(self) -> "ImageBatch":
         """The same batch in page-locked memory, from which a GPU copies while it computes."""
         return ImageBatch(self.pixels.pin_memory(), self.sizes)

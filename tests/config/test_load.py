@@ -269,7 +269,8 @@ def test_legacy_keys_must_be_plausible() -> None:
         ),
         ("MODEL.BACKBONE.CONV_BODY", "SWIN-T", r"known: 'SWINT-FPN-RETINANET'"),
         ("MODEL.DYHEAD.SCORE_AGG", "SUM", r"known: 'MEAN', 'MAX', 'POWER', 'ONEHOT'"),
-        ("TEST.USE_MULTISCALE", "True", r"known: False"),
+        ("TEST.SPECIAL_NMS", "hard", r"known: 'none', 'vote', 'soft-nms', 'soft-nms-gaussian'"),
+        ("TEST.SOFT_NMS_SIGMA", "0", r"TEST\.SOFT_NMS_SIGMA is 0\.0 .*expected above 0"),
         (
             "SOLVER.TUNING_HIGHLEVEL_OVERRIDE",
             "language_prompt_v5",

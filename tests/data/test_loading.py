@@ -155,7 +155,7 @@ def test_workers_read_ahead_and_no_further(
     notes.mkdir()
     dataset = make_test_set(draw(tmp_path)).dataset
     loader = make_loader(
-        TestImages(dataset, Noting(notes)), range(20), divisor=32, batch_size=2, num_workers=2
+        TestImages(dataset, (Noting(notes),)), range(20), divisor=32, batch_size=2, num_workers=2
     )
     batches = iter(loader)
     for taken in range(1, 4):
