@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from glipkit.page.limits import Limits
-from glipkit.page.uploads import too_large
+from glipkit.page.uploads import make_room, too_large
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -78,6 +78,8 @@ class Gate:
             status, text = refusal
             await _say(send, status, text)
             return
+        if scope["path"] == _UPLOAD:
+            make_room(self.folder, self.limits.upload_bytes, self.limits)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -9,6 +9,7 @@ class Limits:
 
     Args:
         upload_bytes: of one picture's file; 20 MB holds any camera's JPEG.
+        stored_bytes: of all uploads together; the oldest go first, and all of them after an hour.
         pixels: of one picture, read from its header before anything is decoded.
         characters: of the words that are asked.
         waiting: questions that may queue for the model, which answers one at a time.
@@ -19,6 +20,7 @@ class Limits:
     """
 
     upload_bytes: int = 20_000_000
+    stored_bytes: int = 1_000_000_000
     pixels: int = 50_000_000
     characters: int = 1_000
     waiting: int = 16

@@ -1,6 +1,8 @@
 """What a browser sent becomes a picture, or a sentence that says why not."""
 
+import contextlib
 import io
+import stat
 import struct
 import warnings
 from collections.abc import Mapping
@@ -8,11 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from glipkit.data.images import ImageError, read_image_bytes
+from glipkit.data.images import ImageError, as_rgb
 from glipkit.page.limits import Limits
 
 # What a visitor may send. Pillow reads many more kinds, some of them by running other programs.
 KINDS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # MPO: JPEG of some phones
+
+_LEAST = 8192  # bytes that a file and its folder take on a disk, however small it is
 
 
 def uploaded_file(payload: object, folder: Path) -> Path:
@@ -44,12 +48,9 @@ def read_upload(file: Path, limits: Limits) -> Image.Image:
     Raises:
         ValueError: too many bytes or pixels, of another kind than `KINDS`, or damaged.
     """
-    if file.stat().st_size > limits.upload_bytes:
-        raise ValueError(too_large(limits))
-    data = file.read_bytes()
-    _check_header(data, limits)
     try:
-        return read_image_bytes(data, Path("picture"))
+        with _opened(file, limits) as image:
+            return as_rgb(image, Path("picture"))
     except ImageError as error:
         raise ValueError(f"This picture is damaged or of an unusual kind: {error.reason}") from None
 
@@ -60,9 +61,30 @@ def check_upload(file: Path, limits: Limits) -> None:
     Raises:
         ValueError: as `read_upload`.
     """
-    if file.stat().st_size > limits.upload_bytes:
-        raise ValueError(too_large(limits))
-    _check_header(file.read_bytes(), limits)
+    with _opened(file, limits):
+        pass
+
+
+def make_room(folder: Path, size: int, limits: Limits) -> None:
+    """Delete the oldest uploads until another one fits.
+
+    Args:
+        folder: of uploads.
+        size: of the one that comes, in bytes.
+        limits: how many bytes all of them may have.
+    """
+    files = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # gradio deletes old ones too
+            state = path.lstat()
+            if not stat.S_ISDIR(state.st_mode):
+                files.append((state.st_mtime, max(state.st_size, _LEAST), path))
+    room = limits.stored_bytes - size - sum(taken for _, taken, _ in files)
+    for _, taken, path in sorted(files):
+        if room >= 0:
+            return
+        path.unlink(missing_ok=True)
+        room += taken
 
 
 def too_large(limits: Limits) -> str:
@@ -70,14 +92,16 @@ def too_large(limits: Limits) -> str:
     return f"This file is larger than the {limits.upload_bytes / 1e6:g} MB that this page takes."
 
 
-def _check_header(data: bytes, limits: Limits) -> None:
+def _opened(file: Path, limits: Limits) -> Image.Image:
+    """The picture, of which only the header was looked at."""
+    if file.stat().st_size > limits.upload_bytes:
+        raise ValueError(too_large(limits))
     Image.init()  # so that every plugin is known; AVIF is newer than some versions of Pillow
     known = [kind for kind in KINDS if kind in Image.OPEN]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a large picture: the limit below decides
-            with Image.open(io.BytesIO(data), formats=known) as image:
-                width, height = image.size
+            image = Image.open(io.BytesIO(file.read_bytes()), formats=known)
     except Image.DecompressionBombError:
         raise ValueError(_too_many_pixels("This picture", limits)) from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error):
@@ -85,8 +109,10 @@ def _check_header(data: bytes, limits: Limits) -> None:
             "This file is not a picture that this page can read. It takes PNG, JPEG, WebP, GIF, "
             "BMP, TIFF and AVIF, whatever the file's name says."
         ) from None
+    width, height = image.size
     if width * height > limits.pixels:
         raise ValueError(_too_many_pixels(f"A picture of {width:,} by {height:,} pixels", limits))
+    return image
 
 
 def _too_many_pixels(what: str, limits: Limits) -> str:

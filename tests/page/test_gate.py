@@ -38,7 +38,8 @@ def request(
     async def receive() -> None:
         raise AssertionError("what is refused must not be read")
 
-    gate = Gate(behind, folder=folder, limits=Limits(upload_bytes=1_000_000), hosts=hosts)
+    limits = Limits(upload_bytes=1_000_000, stored_bytes=3_000_000)
+    gate = Gate(behind, folder=folder, limits=limits, hosts=hosts)
     asyncio.run(gate(scope, receive, send))
     return sent[0]["status"], sent[1]["body"].decode(), dict(sent[0]["headers"])
 
@@ -92,6 +93,16 @@ def test_uploads_are_limited_before_they_are_read(tmp_path: Path) -> None:
     assert text == "This file is larger than the 1 MB that this page takes."
     assert headers[b"connection"] == b"close"
     assert request(tmp_path, upload, "POST")[0] == 411
+
+
+def test_an_upload_drives_out_older_ones(tmp_path: Path) -> None:
+    old = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in old:
+        path.write_bytes(bytes(1_000_000))
+    assert request(tmp_path, "/gradio_api/queue/join", "POST", length=5)[0] == 200
+    assert sum(path.exists() for path in old) == 3
+    assert request(tmp_path, "/gradio_api/upload", "POST", length=5)[0] == 200
+    assert sum(path.exists() for path in old) == 2
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])

@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 from PIL import Image
 
 from glipkit.page.limits import Limits
-from glipkit.page.uploads import check_upload, read_upload, uploaded_file
+from glipkit.page.uploads import check_upload, make_room, read_upload, uploaded_file
 
 LIMITS = Limits(upload_bytes=100_000, pixels=10_000)
 
@@ -107,6 +108,32 @@ def test_nonsense_from_a_client_is_refused(tmp_path: Path, payload: object) -> N
 def test_no_picture_is_said_kindly(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Choose a picture first"):
         uploaded_file(None, tmp_path)
+
+
+def test_the_oldest_uploads_make_room(tmp_path: Path) -> None:
+    for age, name in enumerate("dcba"):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "picture.png"
+        path.write_bytes(bytes(20_000))
+        os.utime(path, (1_000_000 - age,) * 2)
+
+    def kept() -> list[str]:
+        return sorted(path.parent.name for path in tmp_path.rglob("*.png"))
+
+    limits = Limits(upload_bytes=20_000, stored_bytes=100_000)
+    make_room(tmp_path, 20_000, limits)
+    assert kept() == ["a", "b", "c", "d"]
+    make_room(tmp_path, 20_001, limits)
+    assert kept() == ["b", "c", "d"]
+    make_room(tmp_path, 80_000, limits)
+    assert kept() == ["d"]
+
+
+def test_many_tiny_uploads_are_not_free(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.png").write_bytes(b"x")
+    make_room(tmp_path, 1, Limits(stored_bytes=100_000))
+    assert 0 < len(list(tmp_path.iterdir())) < 15
 
 
 def test_limits_are_positive() -> None:
