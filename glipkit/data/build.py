@@ -10,6 +10,7 @@ from glipkit.data.caption_test_set import make_caption_test_set
 from glipkit.data.catalog import DatasetSpec, find_dataset
 from glipkit.data.datasets.captioned_pictures import load_captioned
 from glipkit.data.datasets.coco import load_coco
+from glipkit.data.datasets.lvis import load_lvis, refuse_lvis
 from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.data.training.build import build_train_loader
 from glipkit.data.transforms import TestTransform
@@ -93,10 +94,13 @@ def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> Te
     if spec.kind == "grounding":
         return _build_caption_test_set(cfg, spec, tokenizer)
     words = cfg.DATASETS
-    dataset = load_coco(
+    is_lvis = spec.kind == "lvis"
+    dataset = (load_lvis if is_lvis else load_coco)(
         spec,
         override_categories=words.OVERRIDE_CATEGORY if words.USE_OVERRIDE_CATEGORY else None,
     )
+    if not is_lvis:
+        refuse_lvis(dataset)
     if cfg.TEST.SUBSET > 0:
         dataset = dataset.first(cfg.TEST.SUBSET)
 
@@ -157,12 +161,6 @@ def _check_kind(spec: DatasetSpec, *, task: str) -> None:
             f"TEST.EVAL_TASK is 'detection', but dataset {spec.name!r} has captions, not classes; "
             "set TEST.EVAL_TASK grounding, or leave it out: then every dataset is judged as what "
             "it is"
-        )
-    if spec.kind == "lvis":
-        raise ValueError(
-            f"dataset {spec.name!r} is labelled like LVIS (not exhaustively) and needs LVIS AP, "
-            "which this version of glipkit does not compute; COCO AP would mislead. To have it all "
-            'the same, name the file in DATASETS.REGISTER with kind: "coco"'
         )
 
 

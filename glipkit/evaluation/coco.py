@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from glipkit.data.datasets.coco import CocoDetection
+from glipkit.data.datasets.lvis import refuse_lvis
 from glipkit.evaluation.coco_results import to_coco_results
 from glipkit.evaluation.evaluator import ClassFigure, Judgement
 from glipkit.structures.detections import Detections
@@ -28,11 +29,15 @@ class CocoEvaluator:
 
     A picture without detections counts: its boxes are missed. The numbers that are judged are
     those of `predictions()`, so whoever runs pycocotools on the written file finds the same AP.
+
+    Raises:
+        ValueError: the dataset is labelled like LVIS.
     """
 
     metric = "COCO box AP (pycocotools)"
 
     def __init__(self, dataset: CocoDetection, category_ids: Sequence[int]) -> None:
+        refuse_lvis(dataset)
         self.dataset = dataset
         self.category_ids = tuple(category_ids)  # phrase id -> category id
         self._known = {image.image_id for image in dataset.images}

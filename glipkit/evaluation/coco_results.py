@@ -10,6 +10,8 @@ from glipkit.evaluation.evaluator import check_answers
 from glipkit.structures.boxes import to_xywh
 from glipkit.structures.detections import Detections
 
+_POWERS = 10.0 ** np.arange(13)
+
 
 def to_coco_results(
     image_id: int, detections: Detections, category_ids: Sequence[int]
@@ -40,6 +42,21 @@ def to_coco_results(
 
 def decimals(values: Tensor) -> list:
     """Nested lists of the shortest decimals that read back as the same float32."""
-    array = values.float().numpy()
-    flat = [float(str(value)) for value in array.ravel()]
-    return np.array(flat, dtype=np.float64).reshape(array.shape).tolist()
+    return shortest(values.float().numpy()).tolist()
+
+
+def shortest(values: np.ndarray) -> np.ndarray:
+    """float64 nearest to the shortest decimals that read back as the same float32, same shape."""
+    exact = values.astype(np.float32).astype(np.float64).ravel()
+    result = exact.copy()
+    size = np.abs(exact)
+    usual = (size < 1e7) & ((size >= 1e-4) | (size == 0))
+    left = np.flatnonzero(usual)
+    for power in _POWERS:  # decimal by decimal; str() is many times slower
+        rounded = np.rint(exact[left] * power) / power
+        same = rounded.astype(np.float32) == exact[left]
+        result[left[same]] = rounded[same]
+        left = left[~same]
+    for index in (*left.tolist(), *np.flatnonzero(~usual).tolist()):
+        result[index] = float(str(np.float32(exact[index])))
+    return result.reshape(values.shape)

@@ -17,6 +17,8 @@ _PACKAGES = ("torch", "torchvision", "transformers", "pycocotools", "pillow", "n
 _FAILURES_SHOWN = 10
 _BLOCK = 10_000  # predictions that are text at a time
 _LONGEST_NAME = 48  # of a class, in characters; results.json has it whole
+_MOST_CLASSES = 400  # a table of more shows only the ends
+_ENDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +102,21 @@ class Results:
 
 
 def class_table(figures: Sequence[ClassFigure]) -> str:
-    """AP of each class, several classes a line when there are many."""
+    """AP of each class, several classes a line when there are many, the best and worst of LVIS."""
     if not figures:
         return ""
+    title = " AP by class"
+    if len(figures) > _MOST_CLASSES:
+        known = sorted((each for each in figures if each.value is not None), key=_value)[::-1]
+        shown = "classes with boxes" if len(known) <= 2 * _ENDS else "best and worst classes"
+        title = f" AP by class: the {shown}, of {len(figures):,} (all are in results.json)"
+        figures = known if len(known) <= 2 * _ENDS else [*known[:_ENDS], *known[-_ENDS:]]
     columns = 1 if len(figures) <= 20 else 3
     names = [_on_one_line(figure.name) for figure in figures]
-    width = max(map(len, names))
+    width = max(map(len, names), default=0)
     cells = [f"{name:<{width}}  {_number(each.value):>6}" for name, each in zip(names, figures)]
     rows = ["    ".join(cells[start : start + columns]) for start in range(0, len(cells), columns)]
-    return "\n".join([" AP by class", *(f"  {row}" for row in rows)])
+    return "\n".join([title, *(f"  {row}" for row in rows)])
 
 
 def failure_table(failures: Sequence[Failure], num_images: int) -> str:
@@ -130,6 +138,10 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _value(figure: ClassFigure) -> float:
+    return figure.value or 0.0
 
 
 def _on_one_line(name: str) -> str:

@@ -112,7 +112,7 @@ def judge(
     results = evaluate(
         build_detector(cfg, model, joiner).each,
         test_set,
-        build_evaluator(test_set),
+        build_evaluator(test_set, cfg),
         output_dir=folder,
         depends_on=describe_protocol(cfg, weights=digest),
         settings=cfg,

@@ -127,7 +127,6 @@ def test_missing_files_show_before_anything_is_read(folder: Path, tokenizer: Tok
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("lvis_val", "needs LVIS AP"),
         ("objects365_odtsv_val", "name its COCO json"),
     ],
 )
@@ -138,11 +137,17 @@ def test_what_cannot_be_judged_is_refused(
         build_test_sets(config(folder, TEST=f'("{name}",)'), tokenizer)
 
 
-def test_only_classes_can_be_judged_as_coco_all_the_same(
-    folder: Path, tokenizer: Tokenizer
-) -> None:
-    with pytest.raises(ValueError, match='kind: "coco"'):
-        build_test_sets(config(folder, TEST='("lvis_val",)'), tokenizer)
+def test_lvis_and_coco_files_are_not_mixed_up(folder: Path, tokenizer: Tokenizer) -> None:
+    def entry(kind: str) -> dict:
+        return {"drawn": {"ann_file": "boxes.json", "img_dir": "pictures", "kind": kind}}
+
+    with pytest.raises(ValueError, match=r'no neg_category_ids.*is of kind: "coco"'):
+        build_test_sets(config(folder, REGISTER=entry("lvis")), tokenizer)
+    content = json.loads((folder / "boxes.json").read_text())
+    content["images"][3]["neg_category_ids"] = [3]
+    (folder / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'COCO AP would count right boxes as wrong.*"lvis"'):
+        build_test_sets(config(folder, REGISTER=entry("coco")), tokenizer)
 
 
 def test_grounding_needs_captions(folder: Path, tokenizer: Tokenizer) -> None:

@@ -5,11 +5,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.box_faults import UNUSABLE, box_fault, fault_rows
-from glipkit.data.datasets.coco_file import ORPHANED, Category, ImageRecord, read_coco_file
+from glipkit.data.datasets.coco_file import (
+    ORPHANED,
+    Category,
+    CocoFile,
+    ImageRecord,
+    read_coco_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +82,9 @@ class CocoDetection:
         ]
 
 
+Form = TypeVar("Form", bound=CocoDetection)
+
+
 def load_coco(
     spec: DatasetSpec, *, override_categories: Sequence[Mapping[str, Any]] | None = None
 ) -> CocoDetection:
@@ -92,12 +101,24 @@ def load_coco(
             are not those of the file.
     """
     spec.check_files()
-    file = read_coco_file(spec.ann_file)
+    return from_file(CocoDetection, spec, read_coco_file(spec.ann_file), override_categories)
+
+
+def from_file(
+    form: type[Form],
+    spec: DatasetSpec,
+    file: CocoFile,
+    override_categories: Sequence[Mapping[str, Any]] | None,
+) -> Form:
+    """A dataset of this form (`CocoDetection`, or a subclass of it) from a checked file.
+
+    See `load_coco`, also for the arguments and what is raised.
+    """
     categories = file.categories
     if override_categories is not None:
         categories = _overridden(categories, override_categories, spec)
     _report(spec, file.faults, file.num_annotations)
-    return CocoDetection(
+    return form(
         name=spec.name,
         ann_file=spec.ann_file,
         digest=file.digest,
@@ -132,7 +153,9 @@ def _overridden(
             "DATASETS.OVERRIDE_CATEGORY must name every category of the file once, by ascending "
             f"id: {spec.ann_file} has the ids {ids}, the override has {given}"
         )
-    return tuple(Category(entry["id"], str(entry["name"])) for entry in override)
+    return tuple(
+        replace(category, name=str(entry["name"])) for category, entry in zip(categories, override)
+    )
 
 
 def _report(spec: DatasetSpec, faults: Mapping[str, int], num_annotations: int) -> None:

@@ -34,6 +34,9 @@ class ImageRecord:
     size: tuple[int, int]  # (height, width) in pixels, as the file claims
     # LVIS: categories known to be absent. Of others nobody says that they are, if this is given.
     absent: tuple[int, ...] | None = None
+    # LVIS: categories of which some objects have no box.
+    partly: tuple[int, ...] = ()
+    address: str = ""  # LVIS: the last two parts of its coco_url, "val2017/000000000139.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Category:
 
     category_id: int
     name: str
+    frequency: str | None = None  # LVIS: "r", "c" or "f", in how many training pictures it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,17 @@ def read_coco_file(path: Path) -> CocoFile:
         content = json.loads(raw)
     except ValueError as error:  # also what is not UTF-8
         raise ValueError(f"{path} is not valid JSON: {error}") from None
+    return checked(path, content, digest=hashlib.sha256(raw).hexdigest())
+
+
+def checked(path: Path, content: Any, *, digest: str) -> CocoFile:
+    """What a file holds, if it is in order; see `read_coco_file`.
+
+    Args:
+        path: the file, for messages.
+        content: its JSON value.
+        digest: SHA-256 of the file, in hex.
+    """
     _check_shape(path, content)
     images = tuple(image_record(path, entry) for entry in content["images"])
     check_unique(path, "image ids", (image.image_id for image in images))
@@ -82,7 +97,7 @@ def read_coco_file(path: Path) -> CocoFile:
     categories = _without_group(path, content["categories"], categories, annotations)
     return CocoFile(
         path=path,
-        digest=hashlib.sha256(raw).hexdigest(),
+        digest=digest,
         images=images,
         categories=categories,
         annotations=annotations,
@@ -118,11 +133,11 @@ def image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
 
     Raises:
         ValueError: it has no integer id, no file name, or no positive integer height and width, or
-            its neg_category_ids are not integers.
+            its neg_category_ids or not_exhaustive_category_ids are not integers.
     """
-    name = entry.get("file_name")
-    if not name and isinstance(entry.get("coco_url"), str):
-        name = "/".join(entry["coco_url"].split("/")[-2:])  # LVIS: ".../val2017/000000000139.jpg"
+    address = entry.get("coco_url")
+    address = "/".join(address.split("/")[-2:]) if isinstance(address, str) else ""
+    name = entry.get("file_name") or address
     sizes = (entry.get("height"), entry.get("width"))
     if (
         not is_integer(entry.get("id"))
@@ -133,13 +148,18 @@ def image_record(path: Path, entry: dict[str, Any]) -> ImageRecord:
             f"{path}: an image needs an integer id, a file_name, and a positive integer height "
             f"and width, got {shown(entry)}"
         )
-    absent = entry.get("neg_category_ids")
-    if absent is not None and not (isinstance(absent, list) and all(map(is_integer, absent))):
-        raise ValueError(
-            f"{path}: neg_category_ids must be a list of category ids, got {shown(entry)}"
-        )
+    absent, partly = (
+        _ids(path, entry, key) for key in ("neg_category_ids", "not_exhaustive_category_ids")
+    )
     size = (int(sizes[0]), int(sizes[1]))
-    return ImageRecord(entry["id"], name, size, None if absent is None else tuple(absent))
+    return ImageRecord(entry["id"], name, size, absent, partly or (), address)
+
+
+def _ids(path: Path, entry: dict[str, Any], key: str) -> tuple[int, ...] | None:
+    ids = entry.get(key)
+    if ids is not None and not (isinstance(ids, list) and all(map(is_integer, ids))):
+        raise ValueError(f"{path}: {key} must be a list of category ids, got {shown(entry)}")
+    return None if ids is None else tuple(ids)
 
 
 def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> tuple[Category, ...]:
@@ -153,7 +173,7 @@ def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> tuple[Category
     check_unique(path, "category ids", (entry["id"] for entry in entries))
     return tuple(
         sorted(
-            (Category(entry["id"], entry["name"]) for entry in entries),
+            (Category(entry["id"], entry["name"], entry.get("frequency")) for entry in entries),
             key=lambda category: category.category_id,
         )
     )
