@@ -66,7 +66,7 @@ def load(
         ValueError: there is no such model, device or precision, or the weights do not fit.
         FileNotFoundError: a file is not on this machine; says which, and where it goes.
     """
-    place = _device(device)
+    place = find_device(device)
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; known: {', '.join(PRECISIONS)}")
     files = find_model(model, weights)
@@ -117,7 +117,12 @@ def build_phrase_detector(
     )
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def find_device(device: str | torch.device | None) -> torch.device:
+    """Where a model goes: what was said, or a GPU where there is one.
+
+    Raises:
+        ValueError: glipkit does not run there, or this machine has no such device.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

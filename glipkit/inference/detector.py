@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -240,17 +240,7 @@ class PhraseDetector:
         """The thresholds of a call, checked."""
         if threshold is None:
             return self.default_threshold
-        if not isinstance(threshold, Mapping):
-            return _level(threshold)
-        known = {phrase for each in asked for phrase in each.wanted}
-        for phrase in threshold:
-            if phrase not in known:
-                nearest = get_close_matches(str(phrase), known, n=5, cutoff=0.0)
-                raise ValueError(
-                    f"threshold names {phrase!r}, which is not asked for; phrases are: "
-                    f"{', '.join(map(repr, nearest))}"
-                )
-        return {phrase: _level(value, phrase) for phrase, value in threshold.items()}
+        return checked_thresholds(threshold, {name for each in asked for name in each.wanted})
 
     def _batches(
         self, given: Sequence[Any], asked: Sequence[Asked], *, bgr: bool, size: int
@@ -286,6 +276,25 @@ class PhraseDetector:
         logger.warning("not enough memory for %d pictures at once: asking half", len(batch))
         half = len(batch) // 2
         return [*self._detect(batch[:half]), *self._detect(batch[half:])]
+
+
+def checked_thresholds(threshold: Thresholds, phrases: Collection[str]) -> Thresholds:
+    """A threshold for all, or for some phrases, as numbers.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it does not lie in [0, 1], or is of a phrase that is not asked for.
+    """
+    if not isinstance(threshold, Mapping):
+        return _level(threshold)
+    for phrase in threshold:
+        if phrase not in phrases:
+            nearest = get_close_matches(str(phrase), phrases, n=5, cutoff=0.0)
+            raise ValueError(
+                f"threshold names {phrase!r}, which is not asked for; phrases are: "
+                f"{', '.join(map(repr, nearest))}"
+            )
+    return {phrase: _level(value, phrase) for phrase, value in threshold.items()}
 
 
 def without_explained(found: Detections, num_phrases: int) -> Detections:

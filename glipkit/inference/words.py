@@ -25,7 +25,7 @@ from glipkit.inference.plain_text import (
 )
 from glipkit.structures.prompts import Phrase, Prompt
 
-__all__ = ["Asked", "Texts", "pieces", "read_words"]
+__all__ = ["Asked", "Texts", "phrases_of", "pieces", "read_words"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,21 @@ def read_words(
     return asked
 
 
+def phrases_of(text: str | Sequence[str]) -> tuple[str, ...]:
+    """The labels that `read_words` would give, told without a text encoder.
+
+    Raises:
+        TypeError: the text is neither text nor a sequence of it.
+        ValueError: there is nothing to look for, as far as can be told before a model is loaded.
+    """
+    if not isinstance(text, str):
+        names = checked_names(text, "text")
+        class_prompt(names)  # complains about names that say nothing
+        return _each_once(names)
+    listing = pieces(checked_text(text))
+    return _each_once(listing) if len(listing) > 1 else tuple(_noun_phrases(plain(text))[0])
+
+
 class _Reader:
     """The ways to read a text, with what they share."""
 
@@ -128,23 +143,11 @@ class _Reader:
 
     def free(self, text: str) -> list[Prompt]:
         """A text whose phrases are its noun phrases."""
-        if not has_words(text):
-            raise ValueError(
-                f"the text {short(text)!r} has no words to look for; say what to find, such as 'a "
-                f"red ball'"
-            )
         self._check_length(text)
-        spans = noun_phrases(text)
-        if not spans:
-            start = text.index(bare(text))
-            spans = [(start, start + len(bare(text)))]
-            self.notes.append(f"no noun phrase in {short(text)!r}: looked for as a whole")
-        same: dict[str, list[tuple[int, int]]] = {}
-        for start, end in spans:
-            same.setdefault(text[start:end].casefold(), []).append((start, end))
-        labels = [text[slice(*places[0])] for places in same.values()]
-        self._check_wanted(labels)
-        phrases = (Phrase(label, tuple(places)) for label, places in zip(labels, same.values()))
+        labels, notes = _noun_phrases(text)
+        self.notes += notes
+        self._check_wanted(list(labels))
+        phrases = (Phrase(label, tuple(places)) for label, places in labels.items())
         return self._with_unwanted(Prompt(text, tuple(phrases)))
 
     def asked(self, prompts: Sequence[Prompt]) -> Asked:
@@ -228,6 +231,24 @@ class _Reader:
                 f"prompt of {self.max_tokens}, [CLS] and [SEP] included: list what to find with "
                 f'" . " between ("a cat . a dog"), which is asked in as many prompts as needed'
             )
+
+
+def _noun_phrases(text: str) -> tuple[dict[str, list[tuple[int, int]]], list[str]]:
+    """What a free text looks for, each phrase with its places, and what is to be said of that."""
+    if not has_words(text):
+        raise ValueError(
+            f"the text {short(text)!r} has no words to look for; say what to find, such as 'a red "
+            "ball'"
+        )
+    spans, notes = noun_phrases(text), []
+    if not spans:
+        start = text.index(bare(text))
+        spans = [(start, start + len(bare(text)))]
+        notes = [f"no noun phrase in {short(text)!r}: looked for as a whole"]
+    same: dict[str, list[tuple[int, int]]] = {}
+    for start, end in spans:
+        same.setdefault(text[start:end].casefold(), []).append((start, end))
+    return {text[slice(*places[0])]: places for places in same.values()}, notes
 
 
 def _said(piece: str) -> dict[str, str]:

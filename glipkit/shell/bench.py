@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 import glipkit
 from glipkit.inference.pictures import MAX_PIXELS
+from glipkit.inference.words import phrases_of
 from glipkit.runtime.logs import setup_logging
 from glipkit.shell.arguments import add_model_arguments
 
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     height, width = _size(args.size)
     if args.repeats < 1:
         raise ValueError(f"--repeats is at least 1, got {args.repeats}")
+    phrases_of(args.text)  # before a model is loaded in vain
     picture = drawn_picture(height, width)
     detector = glipkit.load(args.model, device=args.device, precision=args.precision)
     seconds = []

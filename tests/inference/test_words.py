@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from glipkit.grounding.tokenizer import Tokenizer
-from glipkit.inference.words import Asked, Texts, pieces, read_words
+from glipkit.inference.words import Asked, Texts, phrases_of, pieces, read_words
 
 
 @pytest.fixture(scope="module")
@@ -294,3 +294,22 @@ def test_texts_are_several() -> None:
     assert isinstance(copy.deepcopy(texts), Texts)
     with pytest.raises(TypeError, match="one text per picture"):
         Texts("a cat")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a red circle . the small star on the left . A red circle",
+        "a man riding a horse beside a man",
+        "two lines\nof names",
+        ["traffic light", "bow (ribbon)", "bow (weapon)", "Traffic Light"],
+    ],
+)
+def test_labels_can_be_told_without_an_encoder(text: str | list[str], bert: Tokenizer) -> None:
+    assert phrases_of(text) == read_words(text, bert).phrases
+
+
+@pytest.mark.parametrize("text", ["", " \n", "...", "a cat . ?", [], [""], ["(x)"]])
+def test_texts_without_words_need_no_encoder_to_be_refused(text: str | list[str]) -> None:
+    with pytest.raises(ValueError, match=r"no words to look for|no class name to look for"):
+        phrases_of(text)

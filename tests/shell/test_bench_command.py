@@ -47,7 +47,12 @@ def test_failing_fresh_process_is_said(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--size", "12"], ["--size", "0x9"], ["--size", "20000x20000"], ["--repeats", "0"]]
+    "words",
+    [
+        *(["--size", "12"], ["--size", "0x9"], ["--size", "20000x20000"], ["--repeats", "0"]),
+        *(["--text", ""], ["--text", "  "]),
+    ],
 )
-def test_wrong_flags(words: list[str]) -> None:
+def test_wrong_flags(words: list[str], detector: ColourDetector) -> None:
     assert main(["bench", *words]) == 2
+    assert not detector.options  # nobody was asked
