@@ -1,6 +1,5 @@
 """Where weights are: a path, the MODEL folder, the hub's cache, or the hub itself."""
 
-import hashlib
 import logging
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from glipkit.engine.tensor_files import CheckpointError, list_files
+from glipkit.runtime.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -139,11 +139,7 @@ def _hub_address(spec: str, root: Path) -> tuple[str | None, str]:
 
 
 def _verify(path: Path, expected: str, origin: str) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    actual = digest.hexdigest()
+    actual = file_sha256(path)
     if actual != expected:
         raise CheckpointError(
             f"{path} has SHA-256 {actual}, not the {expected} that {origin}: the file is damaged "

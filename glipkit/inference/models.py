@@ -11,6 +11,7 @@ from typing import NoReturn
 from glipkit.engine.checkpoint import TUNED_BASE, TUNED_MODE
 from glipkit.engine.tensor_files import list_files, read_metadata
 from glipkit.engine.weights import PUBLISHED_REPOSITORY, find_here
+from glipkit.runtime.files import file_sha256
 
 SHIPPED = Path(__file__).parents[1] / "models"  # what is installed with glipkit
 MODELS_VARIABLE = "GLIPKIT_MODELS"  # environment: a folder of weights, looked into before MODEL/
@@ -87,6 +88,11 @@ class ModelFiles:
     weights: Path
     tuned: Path | None = None  # what fine-tuning saved on top of them
     default_threshold: float = DEFAULT_THRESHOLD
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each file, by what it is: the answers depend on nothing else of a model."""
+        files = {"config": self.config, "weights": self.weights, "tuned": self.tuned}
+        return {part: file_sha256(path) for part, path in files.items() if path is not None}
 
 
 def find_model(

@@ -35,6 +35,7 @@ class AnswerFolder:
     Raises:
         ValueError: another call's answers, or files of these names that are no answers, are there;
             or another process is writing there.
+        OSError: nothing can be written there.
     """
 
     def __init__(self, folder: Path, call: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -43,7 +44,7 @@ class AnswerFolder:
         self.folder = folder
         self.tally = Tally()
         self.copies: dict[str, str] = {}  # file that is done -> its copy, a name below pictures/
-        self._lock = FolderLock(folder)
+        self._lock = _lock(folder)
         try:
             self._state = self._begin(json.loads(json.dumps(call)), overwrite)
             self._done = self._take_up()
@@ -184,6 +185,14 @@ def copy_names(paths: Iterable[Path], known: Mapping[str, str] | None = None) ->
         used.add(name.lower())
         names[path] = name
     return names
+
+
+def _lock(folder: Path) -> FolderLock:
+    try:
+        return FolderLock(folder)
+    except OSError as error:
+        said = f"nothing can be written to --out: {error.strerror}"
+        raise OSError(error.errno, said, str(folder)) from error
 
 
 def _read_state(path: Path) -> dict[str, Any]:

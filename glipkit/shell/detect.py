@@ -14,12 +14,16 @@ from tqdm import tqdm
 
 import glipkit
 from glipkit.data.images import ImageError
+from glipkit.inference.build import find_device
+from glipkit.inference.detector import checked_thresholds
 from glipkit.inference.found import Found
 from glipkit.inference.frames import Frame, read_frames
+from glipkit.inference.models import find_model
 from glipkit.inference.sources import find_all, is_video
 from glipkit.inference.stream import stream_frames
 from glipkit.inference.tracking import IouTracker
 from glipkit.inference.video import VideoWriter, load_av, video_facts
+from glipkit.inference.words import phrases_of
 from glipkit.runtime.logs import setup_logging
 from glipkit.runtime.progress import image_progress
 from glipkit.shell.answers import ANSWERS, PICTURES, AnswerFolder, copy_names
@@ -102,16 +106,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look at everything; 1 if some of it could not be read."""
     setup_logging(level=logging.WARNING)
+    # What can be refused is refused before a model is loaded, and before --out is touched.
     text = _text(args)
     asked = {"threshold": read_thresholds(args.threshold), "negative_prompts": args.negative}
     if args.every < 1:
         raise ValueError(f"--every counts frames and is at least 1, got {args.every}")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size is at least 1, got {args.batch_size}")
+    phrases = phrases_of(text)
+    if args.negative:
+        phrases_of(args.negative)
+    if asked["threshold"] is not None:
+        checked_thresholds(asked["threshold"], phrases)
     paths = find_all(args.pictures, outside=args.out / PICTURES)
     if any(map(is_video, paths)):
-        load_av()  # before a model is loaded in vain
+        load_av()
+    find_device(args.device)
+    files = find_model(args.model).digests()
     started = time.perf_counter()
     failures: list[ImageError] = []
-    with AnswerFolder(args.out, _call(args, text), overwrite=args.overwrite) as answers:
+    with AnswerFolder(args.out, _call(args, text, files), overwrite=args.overwrite) as answers:
         left = [path for path in paths if not answers.has(path)]
         before = answers.tally.pictures
         if left:
@@ -252,7 +266,7 @@ def _text(args: argparse.Namespace) -> str | list[str]:
     return args.text if args.names is None else split_names(args.names)
 
 
-def _call(args: argparse.Namespace, text: str | list[str]) -> dict[str, Any]:
+def _call(args: argparse.Namespace, text: str | list[str], files: dict[str, str]) -> dict[str, Any]:
     """What the answers depend on: also where "photos/1.jpg" or "runs/best" start from."""
     paths = [*args.pictures, *([args.model] if os.path.exists(args.model) else [])]
     return {
@@ -260,6 +274,7 @@ def _call(args: argparse.Namespace, text: str | list[str]) -> dict[str, Any]:
         "working_folder": None if all(map(os.path.isabs, paths)) else str(Path.cwd()),
         "text": text,
         "model": args.model,
+        "model_sha256": files,
         "precision": args.precision,
         "threshold": args.threshold,
         "negative": args.negative,

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from films import ColourDetector, film, scene
 from PIL import Image
 
 import glipkit
+from glipkit.engine.tensor_files import write_tensors
 from glipkit.inference.found import Found
 from glipkit.inference.video import read_video, video_facts
 from glipkit.shell.answers import copy_names
@@ -24,6 +26,10 @@ def detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ColourDetector:
     monkeypatch.setattr(glipkit, "load", lambda *_, **__: colours, raising=False)
     monkeypatch.chdir(tmp_path)
     return colours
+
+
+def no_load(*_: Any, **__: Any) -> None:
+    raise AssertionError("a model was loaded in vain")
 
 
 def pictures(*names: str) -> None:
@@ -111,15 +117,39 @@ def test_another_call_is_refused_unless_told(capsys: pytest.CaptureFixture) -> N
     assert [path.name for path in Path("found/pictures").iterdir()] == ["9.png"]
 
 
+def test_other_weights_behind_the_same_name_are_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pictures("in/1.png")
+    run = Path("run")
+    run.mkdir()
+    (run / "config.yaml").write_text("MODEL: {}\n")
+    weights = run / "model_final.safetensors"
+    write_tensors({"a": torch.zeros(3)}, weights)
+    assert detect("in", *WORDS, "--model", "run") == 0
+    then = state()["call"]["model_sha256"]["weights"]
+    assert detect("in", *WORDS, "--model", "run") == 0  # the same weights: goes on
+    write_tensors({"a": torch.ones(3)}, weights)
+    capsys.readouterr()
+    assert detect("in", *WORDS, "--model", "run") == 2
+    said = capsys.readouterr().err
+    assert f'model_sha256.weights: then "{then}", now' in said
+    assert "--overwrite" in said
+    assert detect("in", *WORDS, "--model", "run", "--overwrite") == 0
+    (run / "config.yaml").write_text("MODEL: {BACKBONE: {}}\n")
+    assert detect("in", *WORDS, "--model", "run") == 2
+    assert "model_sha256.config" in capsys.readouterr().err
+
+
 def test_a_call_that_found_nothing_out_is_in_nobodys_way(
     detector: ColourDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise ValueError("unknown model")
+        raise ValueError("the weights do not fit")
 
     pictures("in/1.png")
     monkeypatch.setattr(glipkit, "load", refuse)
-    assert detect("in", *WORDS, "--model", "nanno") == 2
+    assert detect("in", *WORDS) == 2
     monkeypatch.setattr(glipkit, "load", lambda *_, **__: detector)
     assert detect("in", *WORDS) == 0
 
@@ -163,14 +193,62 @@ def test_thresholds_and_negatives_reach_the_detector(detector: ColourDetector) -
         (["--threshold", "2"], "from 0 to 1"),
         (["--threshold", "red=x"], "from 0 to 1"),
         (["--threshold", "0.1", "--threshold", "red=0.2"], "one number for all"),
+        (["--threshold", "nan"], "from 0 to 1"),
+        (["--threshold", "green square=0.3"], "'green square', which is not asked for"),
         (["--every", "0"], "at least 1"),
+        (["--batch-size", "0"], "--batch-size is at least 1"),
+        (["--negative", " "], "no words to look for"),
+        (["--device", "tpu"], "glipkit runs on cpu"),
+        (["--model", "nanno"], "unknown model 'nanno'"),
+        (["--model", "glip-l"], "not on this machine"),
     ],
 )
-def test_wrong_flags(words: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+def test_wrong_flags(
+    words: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     pictures("1.png")
+    monkeypatch.setattr(glipkit, "load", no_load)
     assert detect("1.png", *WORDS, *words) == 2
     assert said in capsys.readouterr().err
     assert not Path("found").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--text", ""], "no words to look for"),
+        (["--text", " \t "], "no words to look for"),
+        (["--text", "a cat . ?"], "has no words"),
+        (["--names", " , "], "holds no name"),
+        (["--names", "cat,(x)"], "no words to look for"),
+        (["--names-file", "none.txt"], "no file of names"),
+    ],
+)
+def test_texts_without_words_are_refused_before_a_model_is_loaded(
+    words: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    pictures("1.png")
+    monkeypatch.setattr(glipkit, "load", no_load)
+    assert detect("1.png", *words) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("found").exists()
+
+
+def test_a_folder_that_takes_no_files_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pictures("1.png")
+    monkeypatch.setattr(glipkit, "load", no_load)
+    assert detect("1.png", *WORDS, out="1.png/found") == 2
+    said = capsys.readouterr().err
+    assert "nothing can be written to --out" in said
+    assert "1.png/found" in said
 
 
 def test_nothing_to_look_at(capsys: pytest.CaptureFixture) -> None:
