@@ -87,6 +87,7 @@ def load_tasks(
     overrides: Sequence[str] = (),
     *,
     training: bool = False,
+    quiet: bool = False,
 ) -> list[Task]:
     """One cfg per task file: the model's file, then the task's, then the overrides.
 
@@ -96,6 +97,7 @@ def load_tasks(
             to do, and is the one task.
         overrides: KEY VALUE pairs for all of them.
         training: as for `load_config`.
+        quiet: do not log which keys mean nothing here; for files that were loaded before.
 
     Raises:
         ConfigError: as `load_config`, or two task files describe different models or outputs.
@@ -106,7 +108,8 @@ def load_tasks(
     for path in paths:
         task = _read(path) if task_files else []
         merged.append(merge(model + task + given, training=training))
-    report_unused(dict.fromkeys(key for _, unused in merged for key in unused))
+    if not quiet:
+        report_unused(dict.fromkeys(key for _, unused in merged for key in unused))
     cfgs = [cfg for cfg, _ in merged]
     _refuse_two_models(paths, cfgs)
     return [Task(name, cfg) for name, cfg in zip(_unique_names(paths), cfgs)]

@@ -47,6 +47,8 @@ _LAST_BITS = {
     "SOLVER.FIND_UNUSED_PARAMETERS",
     "SOLVER.PARALLEL",
 }
+# All of them: whatever their values, it is the same run.
+SAME_RUN = frozenset(_NO_MATTER | _LAST_BITS)
 
 
 class RunFolder:
@@ -175,7 +177,7 @@ def _compare(
         logger.warning(
             "this run goes on with %s: the same training, but not the same bits", "; ".join(bits)
         )
-    changed = {key: values for key, values in found.items() if key not in _NO_MATTER | _LAST_BITS}
+    changed = {key: values for key, values in found.items() if key not in SAME_RUN}
     rows = "\n".join(f"  {key}: {values}" for key, values in changed.items())
     if changed and not allow_changes:
         raise ValueError(

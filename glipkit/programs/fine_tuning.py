@@ -57,14 +57,14 @@ def fine_tune(
         options: of the command line.
         device: of this rank.
     """
-    ready = [(run, _settings(run, options)) for run in runs]
+    ready = [(run, run_settings(run, options)) for run in runs]
     for run, cfg in ready:
-        build_test_sets(_tested(run, cfg, options), load_tokenizer(cfg))
+        build_test_sets(judged_settings(run, cfg, options), load_tokenizer(cfg))
     results = []
     for number, (run, cfg) in enumerate(ready, start=1):
         logger.info("run %d of %d: %s", number, len(ready), run.name)
         try:
-            results.append(_one(run, cfg, options, device))
+            results.append(fine_tune_one(run, cfg, options, device))
         except (ValueError, OSError) as error:
             if world_size() > 1 or len(ready) == 1:
                 raise
@@ -76,12 +76,12 @@ def fine_tune(
     return results
 
 
-def _settings(run: PlannedRun, options: Options, *more: str) -> CfgNode:
+def run_settings(run: PlannedRun, options: Options, *more: str) -> CfgNode:
     """The configuration of a run, with the few-shot validation data that is prepared for it."""
     overrides = [*options.overrides, *run.overrides(), *more]
     overrides += ["OUTPUT_DIR", str(options.output_dir / run.name)]
     files = [run.task_file] if run.task_file else []
-    (task,) = load_tasks(options.config_file, files, overrides, training=True)
+    (task,) = load_tasks(options.config_file, files, overrides, training=True, quiet=True)
     datasets = task.cfg.DATASETS
     if more or not datasets.FEW_SHOT:
         return task.cfg
@@ -96,18 +96,28 @@ def _settings(run: PlannedRun, options: Options, *more: str) -> CfgNode:
         or name
         for name in datasets.TEST
     ]
-    return _settings(run, options, "DATASETS.TEST", repr(tuple(names)))
+    return run_settings(run, options, "DATASETS.TEST", repr(tuple(names)))
 
 
-def _tested(run: PlannedRun, cfg: CfgNode, options: Options) -> CfgNode:
-    """The configuration for judging: `test` where the task has one, and what was validated on."""
+def judged_settings(run: PlannedRun, cfg: CfgNode, options: Options) -> CfgNode:
+    """How a run is judged: on `test` where the task has one, and on what was validated on."""
     names = tuple(cfg.DATASETS.TEST)
     if "test" in cfg.DATASETS.REGISTER and "test" not in names:
         names = (*names, "test") if options.push_both else ("test",)
-    return _settings(run, options, "DATASETS.TEST", repr(names))
+    return run_settings(run, options, "DATASETS.TEST", repr(names))
 
 
-def _one(run: PlannedRun, cfg: CfgNode, options: Options, device: torch.device) -> RunResult:
+def fine_tune_one(
+    run: PlannedRun, cfg: CfgNode, options: Options, device: torch.device
+) -> RunResult:
+    """Train as planned, or go on with it, and judge what comes out; leaves result.json there.
+
+    Args:
+        run: which.
+        cfg: its `run_settings`.
+        options: of the command line.
+        device: of this rank.
+    """
     folder = Path(cfg.OUTPUT_DIR)
     trained = train_model(
         cfg,
@@ -119,7 +129,7 @@ def _one(run: PlannedRun, cfg: CfgNode, options: Options, device: torch.device) 
         tensorboard=options.tensorboard,
     )
     which = weights_to_judge(trained, skip_test=options.skip_test, only_best=options.only_best)
-    tested = _tested(run, cfg, options)
+    tested = judged_settings(run, cfg, options)
     settings = hashlib.sha256(to_yaml(tested).encode()).hexdigest()
     asked = {"which": which, "settings": settings, "run": trained.digest}
     figures = from_main(lambda: _known(folder, asked))  # all ranks judge, or none
