@@ -1,0 +1,263 @@
+"""tools/run_odinw.py, as typed: two small tasks, a tiny model, and all that can go wrong."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import drawn
+import pytest
+import yaml
+from tiny_run import CONFIG, TINY, write_run
+
+from glipkit.programs import odinw
+from glipkit.runtime.locks import FolderLock
+
+REPOSITORY = Path(__file__).parents[2]
+TOOL = REPOSITORY / "tools" / "run_odinw.py"
+sys.path.insert(0, str(TOOL.parent))
+import run_odinw  # noqa: E402
+
+NAMES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}, {"id": 11, "name": "owl"}]
+TRAINING = (
+    *("INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MAX_SIZE_TRAIN", "96", "SOLVER.USE_AMP", "False"),
+    *("AUGMENT.MULT_MIN_SIZE_TRAIN", "()", "SOLVER.WARMUP_ITERS", "0"),
+)
+
+
+def write_task(path: Path, spec: drawn.DatasetSpec, names: list[dict] = NAMES) -> None:
+    entry = {"ann_file": str(spec.ann_file), "img_dir": str(spec.img_dir)}
+    datasets = {
+        "REGISTER": {split: dict(entry) for split in ("train", "val", "test")},
+        "OVERRIDE_CATEGORY": json.dumps(names),
+        "TRAIN": '("train",)',
+        "TEST": '("val",)',
+    }
+    path.write_text(yaml.safe_dump({"DATASETS": datasets}))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks, the second without a box to find in its test data, and weights."""
+    folder = tmp_path_factory.mktemp("home")
+    write_task(folder / "Drawn.yaml", drawn.draw(folder / "drawn", num_images=4))
+    spec = drawn.draw(folder / "empty", num_images=3)
+    content = json.loads(spec.ann_file.read_text())
+    spec.ann_file.write_text(json.dumps({**content, "annotations": []}))
+    write_task(folder / "Empty.yaml", spec)
+    write_run(folder)
+    return folder
+
+
+def words(home: Path, out: Path, *more: str, tasks: tuple[str, ...] = ("Drawn", "Empty")) -> list:
+    files = [str(home / f"{task}.yaml") for task in tasks]
+    model = ["--weight", str(home / "model_best.safetensors"), "--config-file", str(CONFIG)]
+    return ["--task_config", *files, *model, *TINY, *TRAINING, "OUTPUT_DIR", str(out), *more]
+
+
+def stamps(out: Path) -> dict[str, int]:
+    return {str(file.relative_to(out)): file.stat().st_mtime_ns for file in out.rglob("odinw.json")}
+
+
+def column(out: Path, mode: str) -> dict:
+    (found,) = json.loads((out / mode / "summary.json").read_text())["columns"].values()
+    return found
+
+
+@pytest.fixture(scope="module")
+def asked(home: Path) -> Path:
+    """Both tasks zero-shot, never disturbed."""
+    out = home / "asked"
+    assert run_odinw.main(words(home, out)) == 0
+    return out
+
+
+def test_zero_shot_leaves_table_and_submission(home: Path, asked: Path) -> None:
+    found = column(asked, "zero-shot")
+    assert (found["tasks_counted"], found["tasks_asked"]) == (1, 2)
+    assert found["without_boxes"] == ["zero-shot/Empty"]
+    results = json.loads((asked / "zero-shot" / "Drawn" / "results.json").read_text())
+    assert found["mean"]["mean"] == results["metrics"]["AP"]
+    assert results["dataset"] == "test"
+    said = json.loads((asked / "zero-shot" / "submission.json").read_text())
+    assert said["Drawn"] == json.loads(
+        (asked / "zero-shot" / "Drawn" / "predictions.json").read_text()
+    )
+    assert set(said) == {"Drawn", "Empty"}
+    assert "| Drawn | Empty |" in (asked / "zero-shot" / "table.md").read_text()
+
+
+def test_what_is_done_is_not_done_again_until_it_would_differ(
+    home: Path, asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(asked, out)
+    before = stamps(out)
+    assert run_odinw.main(words(home, out, "DATALOADER.NUM_WORKERS", "0")) == 0
+    assert stamps(out) == before
+    assert "1 of 2" in capsys.readouterr().out
+
+    result = out / "zero-shot" / "Drawn" / "odinw.json"
+    result.write_text(result.read_text()[:100])  # half written
+    (out / "zero-shot" / "Empty" / "predictions.json").write_text("[")
+    assert run_odinw.main([*words(home, out), "--dry-run"]) == 0
+    assert "begun  zero-shot/Drawn\nbegun  zero-shot/Empty\n2 jobs" in capsys.readouterr().out
+    assert run_odinw.main(words(home, out)) == 0
+    again = stamps(out)
+    assert all(again[name] > before[name] for name in before)
+    assert column(out, "zero-shot") == column(asked, "zero-shot")
+
+    assert run_odinw.main(words(home, out, "MODEL.ATSS.DETECTIONS_PER_IMG", "3")) == 0
+    assert all(stamps(out)[name] > again[name] for name in again)
+    found = json.loads((out / "zero-shot" / "Drawn" / "predictions.json").read_text())
+    assert len(found) <= 3 * 4
+
+
+def test_a_dry_run_writes_nothing(home: Path, tmp_path: Path, capsys) -> None:
+    line = words(home, tmp_path / "out", "--mode", "zero-shot,full", "--shots", "0,3", "--dry-run")
+    assert run_odinw.main([*line, "--tasks", "drawn"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "new    zero-shot/Drawn",
+        "new    full/Drawn/all_data/seed_3",
+        *(f"new    full/Drawn/3_shot/seed_{seed}" for seed in (3, 30, 300)),
+        "5 jobs: 0 done, 0 begun, 5 new, 0 fault",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_folders_are_all_named_before_anything_runs(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("Gone", "Lost"):
+        missing = home / f"no_{name}"
+        write_task(home / f"{name}.yaml", drawn.DatasetSpec(name, missing / "a.json", missing))
+    line = words(home, tmp_path, tasks=("Gone", "Drawn", "Lost"))
+    assert run_odinw.main(line) == 2
+    said = capsys.readouterr().err
+    assert "2 of 3 tasks cannot be run" in said
+    assert "no_Gone" in said
+    assert "no_Lost" in said
+    assert not (tmp_path / "zero-shot").exists()
+    assert run_odinw.main([*line, "--keep-going", "TEST.SUBSET", "2"]) == 2
+    found = column(tmp_path, "zero-shot")
+    assert (found["tasks_counted"], found["tasks_asked"]) == (1, 3)
+    assert set(found["failed"]) == {"Gone", "Lost"}
+    assert "1 of 3" in capsys.readouterr().out
+
+
+def test_a_class_list_in_another_order_is_refused(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = drawn.DatasetSpec("test", *(home / "drawn" / n for n in ("boxes.json", "pictures")))
+    write_task(home / "Turned.yaml", spec, NAMES[::-1])
+    assert run_odinw.main(words(home, tmp_path, tasks=("Turned",))) == 2
+    said = capsys.readouterr().err
+    assert "Turned: DATASETS.OVERRIDE_CATEGORY" in said
+    assert "[11, 7, 3]" in said
+
+
+def test_the_claim_of_a_killed_process_is_taken_over(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import sys, time; from pathlib import Path; from glipkit.runtime.locks import *\n"
+    program += "lock = FolderLock(Path(sys.argv[1])); print(1, flush=True); time.sleep(600)"
+    claim = tmp_path / ".claims" / "zero-shot" / "Drawn"
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(claim)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "1\n"
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(column(tmp_path, "zero-shot")["not_done"])
+        other.kill()
+        other.wait()
+
+    monkeypatch.setattr(odinw.time, "sleep", wait)
+    assert run_odinw.main(words(home, tmp_path, "TEST.SUBSET", "1")) == 0
+    assert waited == [["zero-shot/Drawn"]]  # the other task was done first
+    assert column(tmp_path, "zero-shot")["not_done"] == []
+    FolderLock(claim).release()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--mode", "half"), "known: zero-shot, full"),
+        (("--mode", "full", "--shots", "2"), "--recipe 2_200_4"),
+        (("--tasks", "Drown"), "is no task here"),
+        (("--weight", "missing.pth"), "missing.pth"),
+        (("--split", "nowhere"), "unknown dataset 'nowhere'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+) -> None:
+    assert run_odinw.main(words(home, tmp_path, *more)) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+TUNE = ("--mode", "language_prompt_v2", "--shots", "1", "--recipe", "1_2_1", "--seeds", "3,30",
+        "--tasks", "Drawn")  # fmt: skip
+
+
+def test_few_shots_are_trained_judged_and_handed_in_by_seed(home: Path, tmp_path: Path) -> None:
+    assert run_odinw.main(words(home, tmp_path, *TUNE)) == 0
+    found = column(tmp_path, "language_prompt_v2")
+    assert set(found["tasks"]["Drawn"]["seeds"]) == {"3", "30"}
+    said = json.loads((tmp_path / "language_prompt_v2" / "submission_1_shot.json").read_text())
+    assert set(said["Drawn"]) == {"3", "30"}
+    before = stamps(tmp_path)
+    assert run_odinw.main(words(home, tmp_path, *TUNE)) == 0
+    assert stamps(tmp_path) == before
+
+    folder = tmp_path / "language_prompt_v2" / "Drawn" / "1_shot"
+    steps = (folder / "seed_3" / "last.pt").stat().st_mtime_ns
+    (folder / "seed_3" / "odinw.json").write_text("{")  # judged again, not trained again
+    (folder / "seed_3" / "best" / "test" / "predictions.json").write_text("")
+    assert run_odinw.main(words(home, tmp_path, *TUNE)) == 0
+    assert (folder / "seed_3" / "last.pt").stat().st_mtime_ns == steps
+    assert column(tmp_path, "language_prompt_v2") == found
+
+    more = ("SOLVER.BASE_LR", "0.01", "--seeds", "3")
+    assert run_odinw.main(words(home, tmp_path, *TUNE, *more)) == 0
+    assert sorted(each.name for each in folder.iterdir()) == ["seed_3", "seed_3.replaced_1",
+                                                              "seed_30"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_training_it_goes_on(home: Path, tmp_path: Path) -> None:
+    line = [*words(home, tmp_path, *TUNE), "--recipe", "1_30_1", "--seeds", "3"]
+    line += ["SOLVER.CHECKPOINT_PER_EPOCH", "0.2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(TOOL), *line], env=environment)
+    folder = tmp_path / "language_prompt_v2" / "Drawn" / "1_shot" / "seed_3"
+    while not (folder / "last.pt").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    assert run_odinw.main([*line, "--dry-run"]) == 0
+    assert run_odinw.main(line) == 0
+    assert "going on from step" in (tmp_path / "log.txt").read_text()
+    assert not list(folder.parent.glob("*.replaced_*"))
+    assert column(tmp_path, "language_prompt_v2")["tasks_counted"] == 1
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_list(home: Path, asked: Path, tmp_path: Path) -> None:
+    line = [sys.executable, str(TOOL), *words(home, tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) for _ in "12"
+    ]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[0] == said[1]  # each has the whole table
+    assert column(tmp_path, "zero-shot") == column(asked, "zero-shot")
+    assert (tmp_path / "log.txt").read_text().count("job ") == 2
