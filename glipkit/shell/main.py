@@ -16,7 +16,7 @@ COMMANDS = {
     "info": "say what is in a file of weights",
     "check": "find what is wrong with a dataset before AP does",
     "bench": "measure how fast this machine is",
-    "demo": "open a page in the browser to try it on",
+    "demo": "serve a page to try it on in the browser",
 }
 FAILED, INTERRUPTED = 2, 130
 _USAGE = """usage: glipkit COMMAND ...
