@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from glipkit.config.load import load_config
-from glipkit.data.doctor.examine import Examination, compare, examine
+from glipkit.data.doctor.examine import Examination, check_paths, compare, examine
 from glipkit.data.doctor.findings import MAX_EXAMPLES, Finding
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.models import KNOWN, find_model
@@ -61,9 +61,8 @@ def run(args: argparse.Namespace) -> int:
             f"pass --pictures once, or once for each of the {len(args.datasets)} files; got it "
             f"{len(folders)} times"
         )
-    for path in args.datasets:
-        if not path.is_file():  # said before the others are looked at
-            raise FileNotFoundError(f"no annotation file {path}")
+    for path, folder in zip(args.datasets, folders):
+        check_paths(path, folder)  # said before the others are looked at
     tokenizer, max_tokens = _reader(args.model)
     examined = [
         examine(path, pictures=folder, tokenizer=tokenizer, max_tokens=max_tokens)

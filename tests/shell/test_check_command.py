@@ -57,6 +57,8 @@ def test_pictures_once_or_for_each(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["check", path, "--pictures", folder]) == 0
     assert main(["check", path, *(["--pictures", folder] * 2)]) == 2
     assert "once for each" in capsys.readouterr().err
+    assert main(["check", path, path, "--pictures", folder, "--pictures", f"{folder}/none"]) == 2
+    assert f"no folder of pictures {folder}/none" in capsys.readouterr().err
 
 
 def test_without_vocabulary_the_rest_is_checked(

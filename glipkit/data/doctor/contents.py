@@ -2,6 +2,7 @@
 
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from glipkit.data.datasets.columns import SpanListBuilder, SpanLists, Texts, pos
 from glipkit.data.datasets.json_stream import JsonArrays
 from glipkit.data.datasets.json_values import is_integer, is_number, shown
 from glipkit.data.doctor.findings import Ailment, Chart
+from glipkit.data.doctor.strangers import known_stranger
 
 _REFUSED = "the file is refused: there is no AP at all"
 
@@ -54,6 +56,26 @@ FILE_AILMENTS = {
         _REFUSED,
         "write bbox as [x, y, width, height] in pixels; delete annotations that are only masks or "
         "key points",
+    ),
+    "captions-whole": Ailment(
+        "error",
+        "annotations are sentences about whole pictures, without a box (COCO captions)",
+        "no word is tied to a place, so there is nothing to learn from or to judge: refused",
+        "for AP take the instances file of the same pictures (instances_val2017.json goes with "
+        "captions_val2017.json); for phrases a file in MDETR form, whose annotations have bbox and "
+        "tokens_positive: see DATASET.md, Captions with boxes",
+    ),
+    "segments-whole": Ailment(
+        "error",
+        "annotations are the segments of whole pictures, without a box (COCO panoptic)",
+        _REFUSED,
+        "take the instances file of the same pictures",
+    ),
+    "labels-partial": Ailment(
+        "note",
+        "pictures list classes that are known to be absent (neg_category_ids, as LVIS has them)",
+        "of all other classes nobody knows: COCO's AP counts what is found of them as wrong",
+        "judge it as LVIS: kind: lvis in DATASETS.REGISTER, see DATASET.md",
     ),
     "reference-missing": Ailment(
         "error",
@@ -147,8 +169,13 @@ def read_contents(path: Path, chart: Chart) -> Contents | None:
         for key, entry in arrays:
             reader.add(key, entry)
     except ValueError as error:
-        chart.add("file-broken", str(error))
+        chart.add(*known_stranger(path) or ("file-broken", str(error)))
         return None
+    if not {"images", "annotations"} & set(arrays.keys):
+        stranger = known_stranger(path, arrays.keys)
+        if stranger is not None:
+            chart.add(*stranger)
+            return None
     return reader.done(arrays.keys)
 
 
@@ -159,6 +186,7 @@ class _Reader:
         self._path, self._chart = path, chart
         self._counts = dict.fromkeys(("images", "annotations", "categories"), 0)
         self._num_captions = 0
+        self._whole: Counter[str] = Counter()  # annotations of whole pictures, by ailment
         self._image_ids, self._sizes = array("q"), array("q")
         self._file_names, self._captions = Texts(), Texts()
         self._categories: list[tuple[int, str]] = []
@@ -188,6 +216,8 @@ class _Reader:
                 self._chart.add("image-record", shown(entry))
         if image_id is None:
             return  # nothing can refer to it
+        if "neg_category_ids" in entry:
+            self._chart.add("labels-partial", shown(entry))
         caption = entry.get("caption")
         texts = [_storable(text) if isinstance(text, str) else "" for text in (name, caption)]
         if any(isinstance(old, str) and old != new for old, new in zip((name, caption), texts)):
@@ -211,6 +241,11 @@ class _Reader:
         box, area, crowd = entry.get("bbox"), entry.get("area"), entry.get("iscrowd")
         has_box = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
         if not has_box:
+            for key, code in (("caption", "captions-whole"), ("segments_info", "segments-whole")):
+                if key in entry:
+                    self._chart.add(code, shown(entry))
+                    self._whole[code] += 1
+                    return
             self._chart.add("box-missing", shown(entry))
         if crowd not in (None, 0, 1):
             self._chart.add("crowd-flag", shown(entry))
@@ -236,7 +271,8 @@ class _Reader:
         """All columns; `keys` are those of the file."""
         spans = self._spans.done()
         has_captions = self._num_captions * 2 > len(self._image_ids) or bool(len(spans.spans))
-        needed = ["images", "annotations", *([] if has_captions else ["categories"])]
+        has_classes = not (has_captions or self._whole["captions-whole"])
+        needed = ["images", "annotations", *(["categories"] if has_classes else [])]
         for key in needed:
             if key not in keys:
                 others = ", ".join(keys) or "none"

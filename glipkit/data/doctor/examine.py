@@ -21,10 +21,12 @@ from glipkit.data.doctor.pictures import (
     check_records,
     find_folder,
 )
+from glipkit.data.doctor.strangers import STRANGER_AILMENTS, describe_folder
 from glipkit.grounding.captions import MAX_TOKENS
 from glipkit.grounding.tokenizer import Tokenizer
 
 AILMENTS: Mapping[str, Ailment] = {
+    **STRANGER_AILMENTS,
     **FILE_AILMENTS,
     **BOX_AILMENTS,
     **NAME_AILMENTS,
@@ -72,12 +74,9 @@ def examine(
 
     Raises:
         FileNotFoundError: there is no such file, or no such folder of pictures.
-        OSError: the file cannot be read at all.
+        OSError: the file cannot be read at all; for a folder, says what it looks like.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no annotation file {path}")
-    if pictures is not None and not pictures.is_dir():
-        raise FileNotFoundError(f"no folder of pictures {pictures}")
+    check_paths(path, pictures)
     started = time.perf_counter()
     chart = Chart(AILMENTS)
     contents = read_contents(path, chart)
@@ -103,6 +102,21 @@ def examine(
     }
     form = "captions" if contents.has_captions else "coco"
     return Examination(path, form, facts, chart.findings(), contents, seen)
+
+
+def check_paths(path: Path, pictures: Path | None = None) -> None:
+    """Complain about paths that cannot be examined.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no such folder of pictures.
+        IsADirectoryError: a folder was passed as the annotation file; says what it looks like.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(describe_folder(path))
+    if not path.is_file():
+        raise FileNotFoundError(f"no annotation file {path}")
+    if pictures is not None and not pictures.is_dir():
+        raise FileNotFoundError(f"no folder of pictures {pictures}")
 
 
 def compare(first: Examination, second: Examination) -> tuple[Finding, ...]:

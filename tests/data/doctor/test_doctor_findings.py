@@ -26,6 +26,7 @@ from glipkit.data.datasets.coco_file import read_coco_file
 from glipkit.data.datasets.grounding_file import read_grounding_file
 from glipkit.data.doctor.examine import AILMENTS, Examination, examine
 from glipkit.data.doctor.pictures import PICTURE_AILMENTS
+from glipkit.data.doctor.strangers import STRANGER_AILMENTS
 from glipkit.grounding.tokenizer import Tokenizer
 
 NOTHING = {"pictures-unseen"}
@@ -52,6 +53,23 @@ def from_zero(content: dict[str, Any]) -> None:
         entry["category_id"] -= 1
 
 
+def as_sentences(content: dict[str, Any]) -> None:
+    """captions_val2017.json: no boxes, no categories."""
+    del content["categories"]
+    content["annotations"] = [
+        {"id": entry["id"], "image_id": entry["image_id"], "caption": "A dog on a sofa."}
+        for entry in content["annotations"]
+    ]
+
+
+def as_segments(content: dict[str, Any]) -> None:
+    """panoptic_val2017.json: the segments of a picture in one entry."""
+    content["annotations"] = [
+        {"image_id": image["id"], "file_name": "1.png", "segments_info": [{"id": 1}]}
+        for image in content["images"]
+    ]
+
+
 def emptied(key: str) -> Harm:
     return lambda content: content[key].clear()
 
@@ -70,6 +88,9 @@ COCO = {
     "key-empty": emptied("annotations"),
     "image-record": without("images", "height"),
     "box-missing": without("annotations", "bbox"),
+    "captions-whole": as_sentences,
+    "segments-whole": as_segments,
+    "labels-partial": first("images", neg_category_ids=[2], not_exhaustive_category_ids=[]),
     "reference-missing": first("annotations", category_id="1"),
     "category-record": first("categories", name=7),
     "crowd-flag": first("annotations", iscrowd="0"),
@@ -128,6 +149,8 @@ CAPTIONS = {
 FOLLOWS = {
     "key-missing": {"category-unknown"},
     "key-empty": {"picture-empty", "category-unused"},
+    "captions-whole": {"picture-empty"},
+    "segments-whole": {"picture-empty", "category-unused"},
     "reference-missing": {"category-unknown"},
     "category-record": {"category-unknown"},
     "box-not-finite": {"area-negative", "area-differs"},
@@ -194,7 +217,8 @@ def test_found_in_a_caption_file(code: str, tmp_path: Path, tokenizer: Tokenizer
 
 def test_every_ailment_is_shown_by_a_test() -> None:
     of_pictures = {*PICTURE_AILMENTS} - {"file-twice", "image-id-twice", "pictures-unseen"}
-    assert {*COCO, *CAPTIONS, *of_pictures, "file-broken"} == {*AILMENTS}
+    elsewhere = {*of_pictures, *STRANGER_AILMENTS, "file-broken"}
+    assert {*COCO, *CAPTIONS, *elsewhere} == {*AILMENTS}
 
 
 @pytest.mark.parametrize(
@@ -238,6 +262,16 @@ def test_what_the_reader_refuses_is_an_error(
 def test_what_the_caption_reader_refuses_is_an_error(code: str, tmp_path: Path) -> None:
     path = write(tmp_path, harmed(CAPTIONS[code], healthy_captions()))
     assert has_errors(examine(path)) or not is_refused(read_grounding_file, path)
+
+
+def test_captions_of_whole_pictures_are_called_that(tmp_path: Path) -> None:
+    """One finding with the way out, not one for each thing that such a file lacks."""
+    content = harmed(as_sentences, healthy())
+    (finding, *rest) = examine(write(tmp_path, content, "captions_val2017.json")).findings
+    assert finding.code == "captions-whole"
+    assert finding.count == len(content["annotations"])
+    assert "instances_val2017.json" in finding.advice
+    assert all(each.severity == "note" for each in rest)
 
 
 def test_examples_are_few_and_counts_are_whole(tmp_path: Path) -> None:
