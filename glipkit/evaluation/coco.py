@@ -3,7 +3,7 @@
 import contextlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,18 +66,14 @@ class CocoEvaluator:
 
     def evaluate(self) -> Judgement:
         """The twelve COCO figures and AP per class; None for figures without ground truth."""
-        truth = self.dataset.ground_truth()
-        if not truth:
+        if not self.dataset.ground_truth():
             logger.warning(
                 "%s has no boxes to judge against: AP is n/a. Predictions are written all the same",
                 self.dataset.name,
             )
-        judge = COCOeval(self._coco(truth), self._coco(self._as_annotations()), iouType="bbox")
-        judge.params.imgIds = [image.image_id for image in self.dataset.images]
-        judge.params.catIds = [category.category_id for category in self.dataset.categories]
+        judge = matched(self.dataset, self.predictions())
         table = io.StringIO()
         with contextlib.redirect_stdout(io.StringIO()):  # its timings say nothing here
-            judge.evaluate()
             judge.accumulate()
         with contextlib.redirect_stdout(table):
             judge.summarize()
@@ -100,23 +96,37 @@ class CocoEvaluator:
             for index, category in enumerate(self.dataset.categories)
         )
 
-    def _as_annotations(self) -> list[dict[str, Any]]:
-        return [
-            {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-            for number, result in enumerate(self.predictions(), start=1)
-        ]
 
-    def _coco(self, annotations: Sequence[dict[str, Any]]) -> COCO:
-        """Pycocotools' index over annotations or results (its loadRes refuses an empty list)."""
-        index = COCO()
-        index.dataset = {
-            "images": [{"id": image.image_id} for image in self.dataset.images],
-            "categories": [{"id": each.category_id} for each in self.dataset.categories],
-            "annotations": list(annotations),
-        }
-        with contextlib.redirect_stdout(io.StringIO()):
-            index.createIndex()
-        return index
+def matched(dataset: CocoDetection, results: Sequence[Mapping[str, Any]]) -> COCOeval:
+    """What every box found, as pycocotools says; not accumulated yet.
+
+    Args:
+        dataset: the truth.
+        results: COCO results, as `CocoEvaluator.predictions` makes them.
+    """
+    found = [
+        {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+        for number, result in enumerate(results, start=1)
+    ]
+    judge = COCOeval(_coco(dataset, dataset.ground_truth()), _coco(dataset, found), iouType="bbox")
+    judge.params.imgIds = [image.image_id for image in dataset.images]
+    judge.params.catIds = [category.category_id for category in dataset.categories]
+    with contextlib.redirect_stdout(io.StringIO()):  # its timings say nothing here
+        judge.evaluate()
+    return judge
+
+
+def _coco(dataset: CocoDetection, annotations: Sequence[dict[str, Any]]) -> COCO:
+    """Pycocotools' index over annotations or results (its loadRes refuses an empty list)."""
+    index = COCO()
+    index.dataset = {
+        "images": [{"id": image.image_id} for image in dataset.images],
+        "categories": [{"id": each.category_id} for each in dataset.categories],
+        "annotations": list(annotations),
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        index.createIndex()
+    return index
 
 
 def _mean(values: np.ndarray) -> float | None:

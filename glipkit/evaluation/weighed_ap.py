@@ -1,0 +1,123 @@
+"""Average precision of pictures that have weights, from matches that were made once.
+
+A draw of pictures changes how often a box counts, and neither what it found nor its place among the
+others. So the curve of a class is two running sums of weights, read where a box is right: precision
+is highest there. Everything is done for many draws at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RECALLS = np.linspace(0, 1, 101)  # where COCO and LVIS read their curves
+_BYTES = 96 * 2**20  # that the curves of all classes and draws may take
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the boxes of a class found under one range of areas and one overlap."""
+
+    right: np.ndarray  # places of boxes that are right, ascending
+    pardoned: np.ndarray  # places of boxes that are neither right nor wrong, ascending
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMatches:
+    """N boxes of one class, best first, and the objects they should find."""
+
+    image: np.ndarray  # (N,) int64: whose picture, numbered as the dataset has them
+    rank: np.ndarray  # (N,) int64: place among the class's boxes in its picture, from 0
+    settings: tuple[tuple[Setting, ...], ...]  # A areas of T overlaps
+    # For each area: pictures with objects to be found, and how many.
+    objects: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+def rows_at_once(num_classes: int, num_areas: int, num_overlaps: int) -> int:
+    """How many draws can be judged together in bounded memory."""
+    row = 8 * max(num_classes, 1) * num_areas * num_overlaps * len(RECALLS)
+    return int(np.clip(_BYTES // row, 1, 64))
+
+
+def weighed_curves(
+    classes: Sequence[ClassMatches], weights: np.ndarray, *, limits: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Curves and recalls of K classes.
+
+    Args:
+        classes: K of them.
+        weights: (R, N) int64, how often each picture counts.
+        limits: recall of all areas is wanted for the first so many boxes of a picture, too.
+
+    Returns:
+        Precision at 101 recalls (R, A, T, 101, K), recall (R, A, T, K), and recall with each
+        limit, (R, limits, T, K) of the first area; -1 where a class has no object.
+    """
+    areas, overlaps = len(classes[0].settings), len(classes[0].settings[0])
+    shape = (len(weights), areas, overlaps)
+    precision = np.full((*shape, len(RECALLS), len(classes)), -1.0)
+    recall = np.full((*shape, len(classes)), -1.0)
+    limited = np.full((len(weights), len(limits), overlaps, len(classes)), -1.0)
+    for number, one in enumerate(classes):
+        judged = np.cumsum(weights[:, one.image], axis=1)  # (R, N)
+        for area, (settings, (images, counts)) in enumerate(zip(one.settings, one.objects)):
+            total = weights[:, images] @ counts  # (R,)
+            known = total > 0
+            if not known.any():
+                continue
+            needed = _needed(np.maximum(total, 1))
+            for overlap, setting in enumerate(settings):
+                curve, hits = _curve(one, setting, judged, weights, needed)
+                precision[known, area, overlap, :, number] = curve[known]
+                recall[known, area, overlap, number] = hits[known] / total[known]
+                for place, limit in enumerate(limits if area == 0 else ()):
+                    within = setting.right[one.rank[setting.right] < limit]
+                    hits = weights[:, one.image[within]].sum(axis=1)
+                    limited[known, place, overlap, number] = hits[known] / total[known]
+    return precision, recall, limited
+
+
+def _curve(
+    one: ClassMatches,
+    setting: Setting,
+    judged: np.ndarray,
+    weights: np.ndarray,
+    needed: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R, 101) precision at each recall, and (R,) how many objects are found at the end."""
+    rows, count = len(weights), len(setting.right)
+    if not count:
+        return np.zeros(needed.shape), np.zeros(rows, dtype=np.int64)
+    hits = np.cumsum(weights[:, one.image[setting.right]], axis=1)  # (R, H)
+    counted = judged[:, setting.right]
+    if len(setting.pardoned):
+        pardoned = np.cumsum(weights[:, one.image[setting.pardoned]], axis=1)
+        pardoned = np.concatenate([np.zeros((rows, 1), dtype=pardoned.dtype), pardoned], axis=1)
+        counted = counted - pardoned[:, np.searchsorted(setting.pardoned, setting.right)]
+    precision = hits / (counted + np.spacing(1))  # as pycocotools writes it
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    # The first hit that reaches each recall, in all rows by one search: rows are shifted apart.
+    apart = int(max(hits[:, -1].max(), needed.max())) + 1
+    shift = np.arange(rows)[:, None] * apart
+    place = np.searchsorted((hits + shift).ravel(), (needed + shift).ravel())
+    place = place.reshape(needed.shape) - np.arange(rows)[:, None] * count
+    reached = place < count
+    values = np.take_along_axis(precision, np.minimum(place, count - 1), axis=1)
+    return np.where(reached, values, 0.0), hits[:, -1]
+
+
+def _needed(total: np.ndarray) -> np.ndarray:
+    """(R, 101): the least number of hits whose share of `total` (R,) is each recall or more.
+
+    As floating point has it: hits / total is what is compared.
+    """
+    least = np.ceil(RECALLS * total[:, None])
+    least = np.where((least - 1) / total[:, None] >= RECALLS, least - 1, least)
+    least = np.where(least / total[:, None] < RECALLS, least + 1, least)
+    return np.maximum(least, 0).astype(np.int64)
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of what is not -1, in pycocotools' order of summation; NaN if nothing is."""
+    known = values[values > -1]
+    return float(np.mean(known)) if known.size else float("nan")
