@@ -35,12 +35,13 @@ class PageServer:
         env: added to the environment.
 
     Raises:
-        AssertionError: it did not start within two minutes; with all it said.
+        AssertionError: it did not start within five minutes; with all it said.
     """
 
     def __init__(
         self, model: str = "fake", *, host: str = "127.0.0.1", env: dict[str, str] | None = None
     ) -> None:
+        self.host = "127.0.0.1" if host == "0.0.0.0" else host.strip("[]")  # to be asked at
         self.port = free_port()
         self.lines: list[str] = []
         self.process = subprocess.Popen(
@@ -52,7 +53,7 @@ class PageServer:
         )
         self.reader = threading.Thread(target=self._read)
         self.reader.start()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while "the page is ready" not in self.output:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
@@ -68,12 +69,12 @@ class PageServer:
         """What it said so far."""
         return "".join(self.lines)
 
-    def stop(self) -> int:
-        """Press Ctrl-C; the exit status."""
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Press Ctrl-C, or send another signal; the exit status."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(number)
         try:
-            return self.process.wait(timeout=30)
+            return self.process.wait(timeout=120)
         finally:
             self.process.kill()
             self.reader.join()
@@ -81,7 +82,7 @@ class PageServer:
 
     def ask(self, method: str, path: str, **how) -> tuple[int, str]:
         """Status and text of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
         try:
             connection.request(method, path, **how)
             answer = connection.getresponse()

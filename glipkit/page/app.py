@@ -1,9 +1,11 @@
 """Serving the page: to this machine alone unless somebody says otherwise."""
 
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -32,7 +34,7 @@ def serve(
     open_browser: bool = False,
     limits: Limits | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or, in the main thread, SIGTERM.
 
     Uploads are kept in a folder of their own that goes when the page ends. Nothing is asked of any
     network, and the page makes the visitor's browser ask none.
@@ -54,10 +56,11 @@ def serve(
     """
     gradio()  # before a model is loaded in vain
     limits = limits or Limits()
+    host = host.strip("[]")  # of an IPv6 address, as browsers write it
     port = _free_port(host, port)
     if isinstance(model, str | Path):
         model = glipkit.load(model, device=device)
-    with _workplace(host) as folder:
+    with _ended_by_sigterm(), _workplace(host) as folder:
         page = build_page(model, limits=limits, threshold=threshold)
         _launch(page, host=host, port=port, folder=folder, open_browser=open_browser, limits=limits)
         try:
@@ -82,11 +85,14 @@ def _launch(
     gr = gradio()
     from starlette.middleware import Middleware  # comes with gradio
 
-    look.icon().save(folder / "icon.png")
-    hosts = frozenset({"127.0.0.1", "localhost", "[::1]"}) if _is_loopback(host) else None
+    icon = folder.parent / "icon.png"
+    look.icon().save(icon)
+    name = f"[{host}]" if ":" in host else host  # IPv6, as addresses of pages have it
+    own = frozenset({"127.0.0.1", "localhost", "[::1]", name.lower()})
+    hosts = own if _is_loopback(host) else None
     gate = Middleware(Gate, folder=folder, limits=limits, hosts=hosts)
     page.launch(
-        server_name=host,
+        server_name=name,
         server_port=port,
         inbrowser=open_browser,
         prevent_thread_lock=True,
@@ -98,7 +104,7 @@ def _launch(
         state_session_capacity=limits.sessions,
         app_kwargs={"middleware": [gate]},
         allowed_paths=[],
-        favicon_path=str(folder / "icon.png"),
+        favicon_path=str(icon),
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
@@ -113,12 +119,27 @@ def _launch(
 
 
 @contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM is Ctrl-C, or uploads would outlive a service that is stopped."""
+    if threading.current_thread() is not threading.main_thread():  # signals are its affair alone
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def _workplace(host: str) -> Iterator[Path]:
     """A private folder for uploads, and an environment in which gradio asks no network."""
     with tempfile.TemporaryDirectory(prefix="glipkit-page-") as folder:
+        uploads = Path(folder) / "uploads"
+        uploads.mkdir()
         direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost", host)))
         wanted = {
-            "GRADIO_TEMP_DIR": folder,
+            "GRADIO_TEMP_DIR": str(uploads),
             "GRADIO_ANALYTICS_ENABLED": "False",
             "GRADIO_ALLOWED_PATHS": "",
             "NO_PROXY": direct,  # gradio asks its own server whether it is there
@@ -127,7 +148,7 @@ def _workplace(host: str) -> Iterator[Path]:
         before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)
         try:
-            yield Path(folder)
+            yield uploads
         finally:
             for name, value in before.items():
                 if value is None:
@@ -151,12 +172,24 @@ def _free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"cannot listen on {host} port {port} ({error.strerror}): another program may have "
-                f"it; choose another port, for example {port + 1}, or 0 for any that is free",
-            ) from error
+            why = _why_not(error, port)
+            raise OSError(f"cannot listen on {host} port {port}: {why}") from error
         return probe.getsockname()[1]
+
+
+def _why_not(error: OSError, port: int) -> str:
+    """What keeps the page from listening, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        other = port + 1 if port < 65535 else port - 1
+        return (
+            f"another program has it; choose another port, for example {other}, or 0 for any "
+            "that is free"
+        )
+    if error.errno == errno.EACCES:
+        return f"{error.strerror}; choose a port from 1024 on, or 0 for any that is free"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"{error.strerror}; this machine has no such address (127.0.0.1 is this machine)"
+    return str(error.strerror)
 
 
 def _is_loopback(host: str) -> bool:

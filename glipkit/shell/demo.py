@@ -1,7 +1,6 @@
 """`glipkit demo`: the page to try it on, served on this machine."""
 
 import argparse
-import errno
 
 from glipkit.page.app import serve
 from glipkit.runtime.logs import setup_logging
@@ -12,8 +11,6 @@ DESCRIPTION = """Serve a page: drop a picture, type words, see boxes.
 Needs the extra glipkit[demo]. Only this machine can open it, unless --host says otherwise."""
 EXAMPLES = """  glipkit demo
   glipkit demo --model MODEL/glip_tiny_model_o365_goldg_cc_sbu.pth --port 8080"""
-
-_NOT_OURS = {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     setup_logging()
-    try:
-        serve(
-            model=args.model,
-            host=args.host,
-            port=args.port,
-            device=args.device,
-            threshold=args.threshold,
-            open_browser=args.open,
-        )
-    except OSError as error:
-        if error.errno not in _NOT_OURS:
-            raise
-        raise ValueError(f"{error.strerror} (--host {args.host} --port {args.port})") from error
+    serve(
+        model=args.model,
+        host=args.host,
+        port=args.port,
+        device=args.device,
+        threshold=args.threshold,
+        open_browser=args.open,
+    )
     return 0

@@ -1,4 +1,5 @@
 import json
+import signal
 import socket
 from pathlib import Path
 
@@ -25,9 +26,24 @@ def test_a_port_that_cannot_be() -> None:
         serve(FakeDetector(), port=70_000)
 
 
-def test_an_address_of_another_machine() -> None:
-    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1"):
-        serve(FakeDetector(), host="192.0.2.1", port=0)
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such name"])
+def test_an_address_of_another_machine(host: str) -> None:
+    with pytest.raises(OSError, match=rf"cannot listen on {host} .*this machine has no such addr"):
+        serve(FakeDetector(), host=host, port=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1", "[::1]"])
+def test_every_name_of_this_machine_can_be_listened_on(host: str) -> None:
+    server = PageServer(host=host)
+    try:
+        address = f"http://{'[::1]' if ':' in host else host}:{server.port}/"
+        assert f"the page is ready: {address}" in server.output
+        assert server.ask("GET", "/")[0] == 200
+        assert server.ask("GET", "/", headers={"Host": "evil.example"})[0] == 403
+    finally:
+        server.stop()
+    assert "no password" not in server.output
 
 
 @pytest.mark.slow
@@ -93,10 +109,14 @@ def ask_to_find(server: PageServer, picture: dict | None) -> str:
 
 
 @pytest.mark.slow
-def test_listening_to_everybody_is_warned_of() -> None:
-    server = PageServer(host="0.0.0.0")
+def test_listening_to_everybody_is_warned_of(tmp_path: Path) -> None:
+    server = PageServer(host="0.0.0.0", env={"TMPDIR": str(tmp_path)})
     try:
         assert server.ask("GET", "/", headers={"Host": "machine.lab"})[0] == 200
+        assert list(tmp_path.glob("glipkit-page-*"))
     finally:
-        server.stop()
+        status = server.stop(signal.SIGTERM)  # as containers and services are ended
     assert "there is no password" in server.output
+    assert "the page is closed" in server.output
+    assert status == 0
+    assert not list(tmp_path.glob("glipkit-page-*"))
