@@ -91,7 +91,7 @@ def _test_transform(cfg: CfgNode, min_size: int, max_size: int) -> TestTransform
 
 
 def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
-    if spec.kind == "grounding":
+    if spec.has_captions:
         return _build_caption_test_set(cfg, spec, tokenizer)
     words = cfg.DATASETS
     is_lvis = spec.kind == "lvis"
@@ -132,7 +132,7 @@ def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> Te
 
 
 def _build_caption_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
-    dataset = load_captioned(spec)
+    dataset = load_captioned(spec, merged=cfg.DATASETS.FLICKR_GT_TYPE == "merged")
     if cfg.TEST.SUBSET > 0:
         dataset = dataset.first(cfg.TEST.SUBSET)
     return make_caption_test_set(
@@ -150,13 +150,13 @@ def _check_kind(spec: DatasetSpec, *, task: str) -> None:
             f"dataset {spec.name!r} keeps pictures and boxes in TSV files, which glipkit reads for "
             "training only; to evaluate, name its COCO json and image folder in DATASETS.REGISTER"
         )
-    if task == "grounding" and spec.kind != "grounding":
+    if task == "grounding" and not spec.has_captions:
         raise ValueError(
             f"TEST.EVAL_TASK is 'grounding', but dataset {spec.name!r} has classes, not captions; "
             "set TEST.EVAL_TASK detection (or, if its file has captions, kind: grounding in "
             "DATASETS.REGISTER)"
         )
-    if task == "detection" and spec.kind == "grounding":
+    if task == "detection" and spec.has_captions:
         raise ValueError(
             f"TEST.EVAL_TASK is 'detection', but dataset {spec.name!r} has captions, not classes; "
             "set TEST.EVAL_TASK grounding, or leave it out: then every dataset is judged as what "
@@ -165,9 +165,9 @@ def _check_kind(spec: DatasetSpec, *, task: str) -> None:
 
 
 def _check_truth(spec: DatasetSpec, *, truth: str) -> None:
-    if spec.kind == "grounding" and truth != "separate":
+    if spec.has_captions and truth == "separate" and "mergedGT" in spec.ann_file.name:
         raise ValueError(
-            f"DATASETS.FLICKR_GT_TYPE is {truth!r}, but this version of glipkit judges the phrases "
-            f'of dataset {spec.name!r} by each of their boxes alone (recall by the "any" '
-            "protocol); set DATASETS.FLICKR_GT_TYPE separate"
+            f"dataset {spec.name!r}: {spec.ann_file.name} has one merged box for each phrase, but "
+            'DATASETS.FLICKR_GT_TYPE is "separate": figures of the protocol "merged" would be '
+            'called "any"; set DATASETS.FLICKR_GT_TYPE merged, or name the file with separateGT'
         )

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 # Published names. Kinds: "coco" (boxes with classes), "lvis" (the same, not exhaustively labelled),
-# "grounding" (captions whose words have boxes), "tsv" (boxes with classes, pictures in the rows of
-# one file). Paths are relative to the dataset root.
-# kind, annotation file (tsv: the YAML file that names the others), image folder
+# "grounding" (captions whose words have boxes), "entities" (the same in the original files of
+# Flickr30K Entities), "tsv" (boxes with classes, pictures in the rows of one file). Paths are
+# relative to the dataset root.
+# kind, annotation file (tsv: the YAML file that names the others; entities: the list of pictures),
+# image folder
 _PUBLISHED = {
     "coco_2014_minival": (
         "coco",
@@ -40,6 +42,27 @@ _PUBLISHED = {
         "mdetr_annotations/final_flickr_separateGT_test.json",
         "flickr30k/flickr30k_images/test",
     ),
+    **{
+        f"flickr30k_entities_{split}": (
+            "entities",
+            f"flickr30k/flickr30k_entities/{split}.txt",
+            f"flickr30k/flickr30k_images/{split}",
+        )
+        for split in ("train", "val", "test")
+    },
+    **{
+        f"{collection}_{split}": (
+            "grounding",
+            f"mdetr_annotations/finetune_{collection}_{split}.json",
+            "refcoco/train2014",
+        )
+        for collection, splits in (
+            ("refcoco", ("train", "val", "testA", "testB")),
+            ("refcoco+", ("train", "val", "testA", "testB")),
+            ("refcocog", ("train", "val", "test")),
+        )
+        for split in splits
+    },
     "refexp_all_val": (
         "grounding",
         "mdetr_annotations/final_refexp_val.json",
@@ -78,9 +101,14 @@ _FAMILIES = {
     **dict.fromkeys(("imagenet", "imagenetod"), "in"),
 }
 # Names that GLIP's own files give to captions with boxes.
-_CAPTIONED = ("flickr30k_", "mixed_train", "refexp_", "refcoco", "phrasecut_", "gqa_")
+_EXPRESSIONS = ("refexp_", "refcoco", "finetune_refcoco")
+_CAPTIONED = ("flickr30k_", "mixed_train", "phrasecut_", "gqa_", *_EXPRESSIONS)
+# Where the types of the phrases of flickr30k_train, _val and _test are found, if it is there.
+_FLICKR_ENTITIES = "flickr30k/flickr30k_entities"
 
-KINDS = ("coco", "lvis", "grounding", "tsv")
+KINDS = ("coco", "lvis", "grounding", "entities", "tsv")
+CAPTIONED_KINDS = ("grounding", "entities")
+PHRASES, EXPRESSIONS = JUDGED = ("phrases", "expressions")
 _SUFFIX = "_grounding"  # asks for the same files, read as captions with boxes
 _FOLDER_SUFFIX = "_img_dir"  # of keys that name the folder of one data_source
 
@@ -90,11 +118,20 @@ class DatasetSpec:
     """One dataset: an annotation file, and the folder its file names are relative to."""
 
     name: str
-    ann_file: Path  # kind "tsv": the YAML file that names the others
+    ann_file: Path  # kind "tsv": the YAML file that names the others; "entities": list of pictures
     img_dir: Path  # kind "tsv": the folder of `ann_file`; with `sources`: not used
     kind: str = "coco"
     # (data_source, folder) pairs, where every record says which collection its picture is from.
     sources: tuple[tuple[str, Path], ...] = ()
+    # How captions are judged: by each of their phrases, or as referring expressions, which mean one
+    # thing as a whole.
+    judged: str = PHRASES
+    entities: Path | None = None  # kind "grounding": Flickr30K Entities, for the types of phrases
+
+    @property
+    def has_captions(self) -> bool:
+        """Captions with boxes, not classes."""
+        return self.kind in CAPTIONED_KINDS
 
     def check_files(self) -> None:
         """Say what is missing before anything is read.
@@ -110,6 +147,8 @@ class DatasetSpec:
         folders = [folder for _, folder in self.sources] or [self.img_dir]
         if not any(folder.is_dir() for folder in folders):
             self._fail("image folder", folders[0])
+        if self.entities and not self.entities.is_dir():
+            self._fail("folder of Flickr30K Entities", self.entities)
 
     def check_folder(self, source: str) -> None:
         """Say that the folder of a data_source is missing.
@@ -179,7 +218,13 @@ def _published(name: str) -> DatasetSpec:
     root = dataset_root()
     sources = tuple((source, root / path) for source, path in _SOURCES.get(name, {}).items())
     folder = root / img_dir if img_dir else (root / ann_file).parent
-    return DatasetSpec(name, root / ann_file, folder, kind, sources)
+    entities = root / _FLICKR_ENTITIES
+    has_types = kind == "grounding" and name.startswith("flickr30k_") and entities.is_dir()
+    return DatasetSpec(
+        *(name, root / ann_file, folder, kind, sources),
+        judged=_judged_by_name(name),
+        entities=entities if has_types else None,
+    )
 
 
 def _registered(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
@@ -205,10 +250,21 @@ def _registered(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
             f"DATASETS.REGISTER.{name} needs {' and '.join(needed)}, but has no "
             f"{' and no '.join(missing)} (keys found: {', '.join(entry) or 'none'})"
         )
+    judged = entry.get("judged") or _judged_by_name(name)
+    if judged not in JUDGED:
+        raise ValueError(
+            f"DATASETS.REGISTER.{name}.judged must be one of {', '.join(JUDGED)}, got {judged!r}"
+        )
     ann_file = root / ann_file
     return DatasetSpec(
-        name, ann_file, root / img_dir if img_dir else ann_file.parent, kind, sources
+        *(name, ann_file, root / img_dir if img_dir else ann_file.parent, kind, sources),
+        judged=judged,
+        entities=root / entry["entities"] if entry.get("entities") else None,
     )
+
+
+def _judged_by_name(name: str) -> str:
+    return EXPRESSIONS if name.startswith(_EXPRESSIONS) else PHRASES
 
 
 def _kind_by_name(name: str, entry: Mapping[str, Any]) -> str:

@@ -5,19 +5,22 @@ from typing import Any
 from yacs.config import CfgNode
 
 from glipkit.data.caption_test_set import CaptionTestSet
+from glipkit.data.catalog import EXPRESSIONS
 from glipkit.data.datasets.lvis import LvisDetection
 from glipkit.data.test_set import TestSet
 from glipkit.evaluation.coco import CocoEvaluator
 from glipkit.evaluation.evaluator import Evaluator
 from glipkit.evaluation.lvis import LvisEvaluator
 from glipkit.evaluation.phrase_recall import PhraseRecall
+from glipkit.evaluation.referring import ReferringAccuracy
 from glipkit.runtime.distributed import world_size
 
 
 def build_evaluator(test_set: TestSet, cfg: CfgNode | None = None) -> Evaluator:
     """The judge of a test set: COCO AP of classes, recall of the phrases of captions."""
     if isinstance(test_set, CaptionTestSet):
-        return PhraseRecall(test_set.dataset)
+        expressions = test_set.dataset.judged == EXPRESSIONS
+        return (ReferringAccuracy if expressions else PhraseRecall)(test_set.dataset)
     if isinstance(test_set.dataset, LvisDetection):
         normal_ap = cfg is not None and cfg.DATASETS.LVIS_USE_NORMAL_AP
         return LvisEvaluator(test_set.dataset, test_set.category_ids, normal_ap=normal_ap)

@@ -7,7 +7,8 @@ from pathlib import Path
 from glipkit.evaluation.results import Results
 from glipkit.runtime.files import write_atomically
 
-_COLUMNS = ("AP", "AP50", "AP75", "R@1", "R@5", "R@10")  # of classes, of captions
+# Of classes, of captions, of referring expressions.
+_COLUMNS = ("AP", "AP50", "AP75", "R@1", "R@5", "R@10", "P@1", "P@5", "P@10")
 
 
 def overview(results: Mapping[str, Results]) -> str:

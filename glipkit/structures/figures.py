@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-# AP of classes, and where only captions were judged the recall of their phrases.
-DECIDING = ("AP", "R@1")
+# AP of classes, where only captions were judged the recall of their phrases, and where only
+# referring expressions were the accuracy.
+DECIDING = ("AP", "R@1", "P@1")
 
 
 def deciding(metrics: Mapping[str, float | None]) -> str:

@@ -161,11 +161,12 @@ def test_captions_are_not_classes(folder: Path, tokenizer: Tokenizer) -> None:
         build_test_sets(cfg, tokenizer)
 
 
-def test_merged_boxes_are_refused_until_they_can_be_judged(
+def test_a_file_of_merged_boxes_is_not_judged_as_separate_ones(
     folder: Path, tokenizer: Tokenizer
 ) -> None:
-    cfg = config(folder, ["DATASETS.FLICKR_GT_TYPE", "merged"], TEST='("flickr30k_test",)')
-    with pytest.raises(ValueError, match=r"FLICKR_GT_TYPE is 'merged'.*FLICKR_GT_TYPE separate"):
+    entry = {"ann_file": "final_flickr_mergedGT_val.json", "img_dir": "b", "kind": "grounding"}
+    cfg = config(folder, TEST='("m",)', REGISTER={"m": entry})
+    with pytest.raises(ValueError, match=r"mergedGT_val.json has one .*GT_TYPE merged"):
         build_test_sets(cfg, tokenizer)
 
 

@@ -124,6 +124,41 @@ def test_kind_of_registered_names(name: str, entry: dict[str, str], kind: str) -
 
 
 @pytest.mark.parametrize(
+    ("name", "judged"),
+    [
+        ("flickr30k_val", "phrases"),
+        ("refexp_all_val", "expressions"),
+        ("refcoco_testA", "expressions"),
+        ("refcoco+_testB", "expressions"),
+        ("refcocog_test", "expressions"),
+    ],
+)
+def test_how_captions_are_judged(name: str, judged: str) -> None:
+    assert find_dataset(name).judged == judged
+    entry = {"ann_file": "a", "img_dir": "b", "kind": "grounding"}
+    assert find_dataset(name, registered={name: entry}).judged == judged
+    told = {name: {**entry, "judged": "phrases"}}
+    assert find_dataset(name, registered=told).judged == "phrases"
+    with pytest.raises(ValueError, match=r"judged must be one of phrases, expressions, got 'all'"):
+        find_dataset(name, registered={name: {**entry, "judged": "all"}})
+
+
+def test_types_of_phrases_are_used_where_they_are(tmp_path: Path) -> None:
+    assert find_dataset("flickr30k_val").entities is None
+    folder = tmp_path / "flickr30k" / "flickr30k_entities"
+    folder.mkdir(parents=True)
+    assert find_dataset("flickr30k_val").entities == folder
+    assert find_dataset("refcoco_val").entities is None
+    original = find_dataset("flickr30k_entities_val")
+    assert (original.kind, original.ann_file) == ("entities", folder / "val.txt")
+    entry = {"ann_file": "a", "img_dir": "b", "kind": "grounding", "entities": "e"}
+    (tmp_path / "a").touch()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no folder of Flickr30K Entities at .*/e "):
+        find_dataset("mine", registered={"mine": entry}).check_files()
+
+
+@pytest.mark.parametrize(
     ("name", "copies"),
     [
         ("coco_grounding_train", "coco"),

@@ -2,49 +2,28 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from glipkit.data.catalog import DatasetSpec
+from glipkit.data.catalog import EXPRESSIONS, PHRASES, DatasetSpec
 from glipkit.data.datasets.coco_file import ImageRecord
 from glipkit.data.datasets.grounding import GroundingSource, load_grounding
 from glipkit.data.datasets.grounding_file import GroundingRecord
-from glipkit.data.datasets.json_values import is_integer
-from glipkit.structures.boxes import from_xywh
-from glipkit.structures.prompts import Phrase, Prompt
+from glipkit.data.datasets.judged_caption import (
+    ASKED,
+    JudgedCaption,
+    judged_caption,
+    judged_expression,
+)
+from glipkit.data.datasets.phrase_types import PhraseTypes
 
 logger = logging.getLogger(__name__)
-
-ASKED = "tokens_positive_eval"  # of an image record: for each phrase its ranges of the caption
-
-Ranges = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedCaption:
-    """One caption of one picture, and what a detector should find for its phrases."""
-
-    record_id: int  # of the image record in the file
-    prompt: Prompt
-    # For each phrase (M, 4) float64, x1 y1 x2 y2 in pixels. Without a box (M = 0) a phrase is asked
-    # and not judged (BEHAVIOUR 15).
-    boxes: tuple[Tensor, ...]
-    num_unasked: int  # boxes whose words no phrase asks for
-
-    @property
-    def num_judged(self) -> int:
-        """Phrases that have a box."""
-        return sum(len(boxes) > 0 for boxes in self.boxes)
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionedPictures:
-    """The pictures of a grounding json, each with those of its captions that can be judged.
+    """The pictures of a grounding file, each with those of its captions that can be judged.
 
     The records of one file and size are one picture, known by the id of the first of them.
     """
@@ -52,6 +31,12 @@ class CaptionedPictures:
     source: GroundingSource
     images: tuple[ImageRecord, ...]  # in the file's order
     records: tuple[tuple[int, ...], ...]  # for each picture its records, as indices of the file
+    judged: str = PHRASES  # or EXPRESSIONS
+    merged: bool = False  # the boxes of a phrase are made one, around all of them
+    # Record, as an index of the file -> the types of its phrases, where another file tells them.
+    types: Mapping[int, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    # How many of the whole file are not judged, by what they are.
+    not_judged: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -82,36 +67,58 @@ class CaptionedPictures:
 
     def captions(self, index: int) -> tuple[JudgedCaption, ...]:
         """The captions of picture `index`, in the file's order; at least one."""
+        return tuple(self.caption(record) for record in self.records[index])
+
+    def caption(self, record: int) -> JudgedCaption:
+        """The caption of record `record` of the file."""
         file = self.source.file
-        return tuple(judged_caption(file[record], file.path) for record in self.records[index])
+        if self.judged == EXPRESSIONS:
+            return judged_expression(file[record], file.path)
+        caption = judged_caption(file[record], file.path, merged=self.merged)
+        if (types := self.types.get(record)) is not None:
+            return replace(caption, groups=types)
+        return caption
 
     def first(self, count: int) -> "CaptionedPictures":
         """The same dataset cut to its first `count` pictures (TEST.SUBSET)."""
         return replace(self, images=self.images[:count], records=self.records[:count])
 
 
-def load_captioned(spec: DatasetSpec) -> CaptionedPictures:
-    """Load a grounding json to judge a detector by, and say in the log what is left out.
+def load_captioned(spec: DatasetSpec, *, merged: bool = False) -> CaptionedPictures:
+    """Load captions with boxes to judge a detector by, and say in the log what is left out.
 
     A caption none of whose phrases has a box says nothing about a detector: it is not asked.
 
+    Args:
+        spec: where they lie, and how they are judged.
+        merged: the boxes of a phrase count as one box around all of them.
+
     Raises:
-        FileNotFoundError: the annotation file or an image folder is not there.
-        ValueError: the file is not usable (see `load_grounding`), its `tokens_positive_eval` has
-            another form, or no phrase has a box.
+        FileNotFoundError: an annotation file or an image folder is not there.
+        ValueError: a file is not usable (see `load_grounding`), has records that are judged in
+            another way, or no phrase has a box.
     """
     source = load_grounding(spec)
     file = source.file
+    types = PhraseTypes(spec.entities, spec.ann_file) if spec.entities else None
+    dataset = CaptionedPictures(source, (), (), judged=spec.judged, merged=merged)
     pictures: dict[tuple[Path, tuple[int, int]], list[int]] = {}
-    counts: Counter[str] = Counter()
+    types_of, boxless, outside, counts = {}, [], [], Counter()
     for index in range(len(file)):
         record = file[index]
-        caption = judged_caption(record, file.path)
+        _check_record(record, spec)
+        caption = dataset.caption(index)
         counts["judged"] += caption.num_judged
-        counts["boxless"] += len(caption.boxes) - caption.num_judged
+        counts["boxless"] += caption.num_boxless
         counts["unasked"] += caption.num_unasked
+        if caption.num_boxless:
+            boxless.append(caption.record_id)
+        if caption.num_outside:
+            outside.append(caption.record_id)
         if caption.num_judged:
             pictures.setdefault((source.path(index), record.size), []).append(index)
+            if types is not None:
+                types_of[index] = types(record, caption.prompt.phrases)
     if not pictures:
         raise ValueError(
             f"{spec.ann_file}: none of its {len(file)} captions has a phrase with a box, so there "
@@ -119,84 +126,72 @@ def load_captioned(spec: DatasetSpec) -> CaptionedPictures:
         )
     groups = tuple(map(tuple, pictures.values()))
     heads = (file[group[0]] for group in groups)
-    images = tuple(ImageRecord(head.image_id, head.file_name, head.size) for head in heads)
-    dataset = CaptionedPictures(source, images, groups)
+    dataset = replace(
+        dataset,
+        images=tuple(ImageRecord(head.image_id, head.file_name, head.size) for head in heads),
+        records=groups,
+        types=types_of,
+    )
+    counts["not asked"] = len(file) - dataset.num_captions
+    _report(dataset, counts, boxless, outside)
+    return replace(dataset, not_judged=_not_judged(spec.judged, counts))
+
+
+def _check_record(record: GroundingRecord, spec: DatasetSpec) -> None:
+    """Refuse what is judged by another protocol: its figure would look right."""
+    where = f"{spec.ann_file}: image record {record.image_id} ({record.caption[:60]!r})"
+    collection = str(record.extras.get("dataset_name") or "")
+    key = f"DATASETS.REGISTER.{spec.name}.judged"
+    if spec.judged == EXPRESSIONS:
+        if ASKED in record.extras or collection.startswith("flickr"):
+            said = ASKED if ASKED in record.extras else f"dataset_name {collection!r}"
+            raise ValueError(
+                f"{where} is a caption with phrases ({said}), but {spec.name!r} is judged as "
+                f"referring expressions, which mean one thing; set {key}: phrases, or name a "
+                "RefCOCO file (finetune_refcoco_val.json)"
+            )
+        return
+    if collection.startswith("refcoco"):
+        raise ValueError(
+            f"{where} is a referring expression (dataset_name {collection!r}), but {spec.name!r} "
+            f"is judged by its phrases; set {key}: expressions, use the name of a published set "
+            "(refcoco_val), or name a file of captions (final_flickr_separateGT_val.json)"
+        )
+    if collection == "flickr" and record.extras.get(ASKED) is None:
+        raise ValueError(
+            f"{where} is of Flickr30K (dataset_name 'flickr'), but has no {ASKED}, which lists the "
+            "phrases to judge; take final_flickr_separateGT_<split>.json of MDETR's annotations, "
+            "or have the original files judged (flickr30k_entities_<split>, see DATASET.md)"
+        )
+
+
+def _report(
+    dataset: CaptionedPictures, counts: Counter[str], boxless: list[int], outside: list[int]
+) -> None:
     logger.info(
         "%s: %d pictures, %d captions, %d phrases with boxes",
-        *(spec.name, len(dataset), dataset.num_captions, counts["judged"]),
+        *(dataset.name, len(dataset), dataset.num_captions, counts["judged"]),
     )
-    if counts["boxless"] or counts["unasked"] or dataset.num_captions < len(file):
+    if dataset.judged == EXPRESSIONS and boxless:
+        logger.warning(
+            "%s: left out are %d expressions without a usable box, the first of record %d of %s",
+            *(dataset.name, len(boxless), boxless[0], dataset.source.file.path),
+        )
+    elif counts["boxless"] or counts["unasked"] or counts["not asked"]:
         logger.info(
             "%s: not judged are %d phrases without a box, and %d boxes whose words are no phrase; "
             "not asked are %d captions without a phrase to judge",
-            *(spec.name, counts["boxless"], counts["unasked"], len(file) - dataset.num_captions),
+            *(dataset.name, counts["boxless"], counts["unasked"], counts["not asked"]),
         )
-    return dataset
+    if outside:
+        logger.warning(
+            "%s: %d records of %s ask for characters outside their caption, the first record %d; "
+            "those ranges are left out, correct %s there",
+            *(dataset.name, len(outside), dataset.source.file.path, outside[0], ASKED),
+        )
 
 
-def judged_caption(record: GroundingRecord, path: Path) -> JudgedCaption:
-    """The phrases of a record, and the boxes of each.
-
-    The phrases are those of `tokens_positive_eval`, and a box answers a phrase when they share a
-    range of characters. Where a record has no such list, boxes with the same `tokens_positive` are
-    one phrase, as in training. Crowds answer nothing. A box's x2 is x + width (BEHAVIOUR 15).
-
-    Args:
-        record: of a grounding file.
-        path: of that file, for messages.
-
-    Raises:
-        ValueError: `tokens_positive_eval` is no list of lists of character ranges.
-    """
-    single = [index for index, is_crowd in enumerate(record.is_crowd.tolist()) if not is_crowd]
-    shown = [record.spans[index] for index in single]
-    listed = record.extras.get(ASKED)
-    if listed is None:
-        asked = list(dict.fromkeys(shown))
-        answers = [[index for index, ranges in enumerate(shown) if ranges == each]
-                   for each in asked]  # fmt: skip
-    else:
-        asked = [_ranges(each, record, path) for each in _listed(listed, record, path)]
-        answers = [[index for index, ranges in enumerate(shown) if set(ranges) & set(each)]
-                   for each in asked]  # fmt: skip
-    boxes = from_xywh(torch.from_numpy(record.boxes[single]).double())
-    return JudgedCaption(
-        record_id=record.image_id,
-        prompt=Prompt(
-            record.caption,
-            tuple(
-                Phrase(" ".join(record.caption[start:end] for start, end in each), each)
-                for each in asked
-            ),
-        ),
-        boxes=tuple(boxes[index] for index in answers),
-        num_unasked=len(single) - len({index for each in answers for index in each}),
-    )
-
-
-def _listed(listed: Any, record: GroundingRecord, path: Path) -> Sequence[Any]:
-    if not isinstance(listed, list):
-        raise _malformed(listed, record, path)
-    return listed
-
-
-def _ranges(listed: Any, record: GroundingRecord, path: Path) -> Ranges:
-    """A phrase's ranges that lie in the caption, as `read_grounding_file` takes those of boxes."""
-    if not isinstance(listed, list):
-        raise _malformed(listed, record, path)
-    length = len(record.caption)
-    ranges = []
-    for each in listed:
-        if not (isinstance(each, list) and len(each) == 2 and all(map(is_integer, each))):
-            raise _malformed(listed, record, path)
-        start, end = each
-        if 0 <= start < min(end, length):
-            ranges.append((start, min(end, length)))
-    return tuple(ranges)
-
-
-def _malformed(listed: Any, record: GroundingRecord, path: Path) -> ValueError:
-    return ValueError(
-        f"{path}: {ASKED} of image record {record.image_id} must give each phrase a list of "
-        f"character ranges, [[[start, end], ...], ...], got {str(listed)[:100]}"
-    )
+def _not_judged(judged: str, counts: Counter[str]) -> dict[str, int]:
+    if judged == EXPRESSIONS:
+        return {"expressions_without_box": counts["boxless"]}
+    return {"phrases_without_box": counts["boxless"], "captions_not_asked": counts["not asked"]}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.box_faults import fault_rows
+from glipkit.data.datasets.entities import read_entities
 from glipkit.data.datasets.grounding_file import (
     LEFT_OUT,
     GroundingFile,
@@ -106,17 +107,19 @@ class GroundingSource:
 
 
 def load_grounding(spec: DatasetSpec) -> GroundingSource:
-    """Load a grounding json and say in the log what is odd about it.
+    """Load captions with boxes and say in the log what is odd about them.
 
     Args:
-        spec: where it lies.
+        spec: where they lie; a grounding json, or the files of Flickr30K Entities.
 
     Raises:
         FileNotFoundError: the annotation file or an image folder is not there.
-        ValueError: the file is not usable (see `read_grounding_file` and `GroundingSource`).
+        ValueError: a file is not usable (see `read_grounding_file`, `read_entities` and
+            `GroundingSource`).
     """
     spec.check_files()
-    file = read_grounding_file(spec.ann_file)
+    read = read_entities if spec.kind == "entities" else read_grounding_file
+    file = read(spec.ann_file)
     source = GroundingSource(spec, file)
     if file.faults:
         rows = fault_rows(file.faults, left_out=LEFT_OUT)

@@ -101,7 +101,7 @@ def _build_parts(cfg: CfgNode, tokenizer: Tokenizer) -> tuple[list[Part], list[S
     parts, rows = [], []
     for name, (spec, choose) in zip(cfg.DATASETS.TRAIN, specs):
         copies = _copies(cfg, name)
-        if spec.kind == "grounding":
+        if spec.has_captions:
             part, boxes, classes = _captioned(cfg, spec, copies)
         else:
             part, boxes, classes = _labelled(cfg, spec, tokenizer, copies, choose=choose)
@@ -125,8 +125,8 @@ def _find(cfg: CfgNode, name: str) -> tuple[DatasetSpec, bool]:
 
 
 def _check_shots(cfg: CfgNode, name: str, spec: DatasetSpec) -> None:
-    if cfg.DATASETS.FEW_SHOT and spec.kind in ("grounding", "tsv"):
-        why = {"grounding": "has captions, not classes", "tsv": "consists of TSV files"}[spec.kind]
+    if cfg.DATASETS.FEW_SHOT and (spec.has_captions or spec.kind == "tsv"):
+        why = "has captions, not classes" if spec.has_captions else "consists of TSV files"
         raise ValueError(
             f"DATASETS.FEW_SHOT is {cfg.DATASETS.FEW_SHOT} boxes per class, but dataset {name!r} "
             f"{why}; few-shot pictures are chosen from COCO json. Set DATASETS.FEW_SHOT 0"

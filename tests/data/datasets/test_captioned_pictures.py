@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,15 @@ def test_boxes_are_not_cut_to_the_picture_nor_rounded(tmp_path: Path) -> None:
     assert caption.boxes[0].tolist() == [[-5, 0.5, 65, 39.75]]
 
 
-def test_ranges_reach_at_most_to_the_end_of_the_caption(tmp_path: Path) -> None:
+def test_ranges_reach_at_most_to_the_end_of_the_caption(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     listed = [[[10, 22]], [[-1, 3], [30, 40], [5, 5]]]
     caption = one(tmp_path, [answer(1, 7, [1, 2, 3, 4], [[10, 21]])], tokens_positive_eval=listed)
     assert [phrase.spans for phrase in caption.prompt.phrases] == [((10, 20),), ()]
     assert [len(truth) for truth in caption.boxes] == [1, 0]
+    assert "1 records of" in caplog.text
+    assert "outside their caption, the first record 7" in caplog.text
 
 
 def test_captions_of_a_file_are_one_picture(
@@ -132,6 +137,92 @@ def test_folders_of_a_mixture(tmp_path: Path) -> None:
         tmp_path / "coco" / "a.png", tmp_path / "vg" / "a.png"
     ]  # fmt: skip
     assert pictures.folders == (tmp_path / "coco", tmp_path / "vg")
+
+
+def as_expressions(folder: Path, images: list[dict], boxes: list[dict]) -> CaptionedPictures:
+    spec = write_captions(folder, images, boxes)
+    return load_captioned(replace(spec, judged="expressions"))
+
+
+def test_an_expression_asks_the_words_of_its_box(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [{**record(n, "a.png", SIZE, CAPTION), "dataset_name": "refcoco"} for n in (7, 8, 9)]
+    boxes = [answer(1, 7, [1, 2, 3, 4], DOG), answer(2, 9, [5, 6, 7, 8], BALL, iscrowd=1)]
+    with caplog.at_level(logging.WARNING):
+        pictures = as_expressions(tmp_path, images, boxes)
+    first, last = pictures.captions(0)
+    assert [each.text for each in first.prompt.phrases] == ["a dog"]
+    assert first.prompt.caption == CAPTION
+    assert [each.tolist() for each in (*first.boxes, *last.boxes)] == [
+        [[1, 2, 4, 6]], [[5, 6, 12, 14]]
+    ]  # fmt: skip
+    assert first.groups == (("refcoco",),)
+    assert pictures.not_judged == {"expressions_without_box": 1}
+    assert "left out are 1 expressions without a usable box, the first of record 8" in caplog.text
+
+
+def test_an_expression_means_one_thing(tmp_path: Path) -> None:
+    boxes = [answer(1, 7, [1, 2, 3, 4], DOG), answer(2, 7, [5, 6, 7, 8], BALL)]
+    with pytest.raises(ValueError, match=r"captions\.json: image record 7 .*has 2 boxes, but a"):
+        as_expressions(tmp_path, [record(7, "a.png", SIZE, CAPTION)], boxes)
+
+
+@pytest.mark.parametrize(
+    ("judged", "more", "message"),
+    [
+        ("expressions", {"tokens_positive_eval": [DOG]}, "a caption with phrases .*: phrases, or"),
+        ("expressions", {"dataset_name": "flickr"}, "dataset_name 'flickr'.*: phrases, or"),
+        ("phrases", {"dataset_name": "refcoco+"}, "a referring expression .*judged: expressions"),
+        ("phrases", {"dataset_name": "flickr"}, "has no tokens_positive_eval.*separateGT"),
+    ],
+)
+def test_files_of_another_protocol_are_refused(
+    tmp_path: Path, judged: str, more: dict[str, Any], message: str
+) -> None:
+    image = {**record(7, "a.png", SIZE, CAPTION), **more}
+    spec = write_captions(tmp_path, [image], [answer(1, 7, [1, 2, 3, 4], DOG)])
+    with pytest.raises(ValueError, match=rf"captions\.json: image record 7 .*{message}"):
+        load_captioned(replace(spec, judged=judged))
+
+
+@pytest.mark.parametrize("types", ["people", [["people"], []], ["people"], [[1]]])
+def test_types_of_another_form_are_named(tmp_path: Path, types: Any) -> None:
+    boxes = [answer(1, 7, [1, 2, 3, 4], DOG)]
+    with pytest.raises(ValueError, match=r"phrase_types of image record 7 must give each of its 1"):
+        one(tmp_path, boxes, tokens_positive_eval=[DOG], phrase_types=types)
+
+
+def typed(folder: Path, sentence: str, **more: Any) -> CaptionedPictures:
+    """With types from sentences beside it."""
+    (folder / "Sentences").mkdir()
+    (folder / "Sentences" / "70.txt").write_text(sentence)
+    image = {**record(7, "a.png", SIZE, CAPTION), "tokens_positive_eval": [BALL]}
+    image |= {"original_img_id": 70, "sentence_id": 0, **more}
+    spec = write_captions(folder, [image], [answer(1, 7, [1, 2, 3, 4], BALL)])
+    return load_captioned(replace(spec, entities=folder))
+
+
+def test_types_from_the_original_sentences(tmp_path: Path) -> None:
+    pictures = typed(tmp_path, "[/EN#1/animals a dog] and [/EN#2/other/toys a red ball]\n")
+    (caption,) = pictures.captions(0)
+    assert caption.groups == (("other", "toys"),)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "more", "message"),
+    [
+        ("[/EN#2/other a dog]", {}, r"sentence 0 of .*70\.txt reads 'a dog'"),
+        ("a dog and a red [/EN#2/other ball]", {}, "has no phrase 'a red ball' there"),
+        (CAPTION, {"sentence_id": 1}, r"70\.txt has no sentence_id 1"),
+        (CAPTION, {"original_img_id": 71}, r"there is no .*71\.txt"),
+    ],
+)
+def test_sentences_of_another_file_are_named(
+    tmp_path: Path, sentence: str, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"captions\.json: the types .* record 7 .*{message}"):
+        typed(tmp_path, sentence, **more)
 
 
 @pytest.mark.parametrize("listed", ["words", [[0, 5]], [[[0]]], [[[0, "5"]]], [0], [[[0, True]]]])
