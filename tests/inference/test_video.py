@@ -12,6 +12,23 @@ from glipkit.inference.frames import read_frames
 from glipkit.inference.video import VideoWriter, read_video, video_facts
 
 
+def written(path: Path, codec: str, *, num_frames: int, turn: int = 0, rate: int = 5) -> Path:
+    """A red square on its way, by PyAV alone; skips where that is not installed."""
+    av = pytest.importorskip("av", reason="needs PyAV (pip install 'glipkit[video]')")
+    with av.open(str(path), "w") as container:
+        track = container.add_stream(codec, rate=rate)
+        pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        track.width, track.height, track.pix_fmt = *SIZE, pixels
+        if turn:
+            track.set_display_rotation(turn)  # degrees counterclockwise
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_image(scene({"red": (8 + number, 8)}))
+            frame.pts = number
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    return path
+
+
 def test_frames_and_times_survive_the_round_trip(tmp_path: Path) -> None:
     clip = film(tmp_path / "clip.mp4", num_frames=7, rate=5)
     frames = list(read_video(clip))
@@ -29,15 +46,7 @@ def test_every_nth_frame(tmp_path: Path) -> None:
 def test_times_count_from_the_first_frame(tmp_path: Path) -> None:
     """The clock of a transport stream runs already when the film begins."""
     av = pytest.importorskip("av", reason="needs PyAV (pip install 'glipkit[video]')")
-    path = tmp_path / "clip.ts"
-    with av.open(str(path), "w") as container:
-        track = container.add_stream("mpeg2video", rate=25)
-        track.width, track.height, track.pix_fmt = *SIZE, "yuv420p"
-        for number in range(5):
-            frame = av.VideoFrame.from_image(scene({"red": (number, 8)}))
-            frame.pts = number
-            container.mux(track.encode(frame))
-        container.mux(track.encode(None))
+    path = written(tmp_path / "clip.ts", "mpeg2video", num_frames=5, rate=25)
     with av.open(str(path)) as container:
         assert container.streams.video[0].start_time > 0
     times = [frame.time for frame in read_video(path)]
@@ -53,20 +62,10 @@ def test_odd_sides_are_made_even(tmp_path: Path) -> None:
 
 
 def test_turned_video_comes_upright(tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="needs PyAV (pip install 'glipkit[video]')")
-    path = tmp_path / "turned.mp4"
-    with av.open(str(path), "w") as container:
-        track = container.add_stream("libx264", rate=5)
-        track.width, track.height, track.pix_fmt = *SIZE, "yuv420p"
-        track.set_display_rotation(90)  # counterclockwise
-        for number in range(3):
-            frame = av.VideoFrame.from_image(scene({"red": (8, 8)}))  # upper left
-            frame.pts = number
-            container.mux(track.encode(frame))
-        container.mux(track.encode(None))
+    path = written(tmp_path / "turned.mp4", "libx264", num_frames=3, turn=90)
     picture = next(iter(read_video(path))).picture
     assert picture.size == SIZE[::-1]
-    red = picture.getpixel((16, picture.height - 16))  # lower left, once turned
+    red = picture.getpixel((16, picture.height - 16))  # upper left before, now lower left
     assert red[0] > 150 > red[2]
 
 
@@ -94,16 +93,7 @@ def test_what_is_no_video(tmp_path: Path) -> None:
 
 
 def test_cut_off_video_yields_what_is_there_and_then_says_so(tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="needs PyAV (pip install 'glipkit[video]')")
-    path = tmp_path / "clip.avi"
-    with av.open(str(path), "w") as container:
-        track = container.add_stream("mjpeg", rate=5)
-        track.width, track.height, track.pix_fmt = *SIZE, "yuvj420p"
-        for number in range(20):
-            frame = av.VideoFrame.from_image(scene({"red": (number, 8)}))
-            frame.pts = number
-            container.mux(track.encode(frame))
-        container.mux(track.encode(None))
+    path = written(tmp_path / "clip.avi", "mjpeg", num_frames=20)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     failures: list[ImageError] = []
