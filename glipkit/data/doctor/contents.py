@@ -217,7 +217,8 @@ class _Reader:
         if image_id is None:
             return  # nothing can refer to it
         if "neg_category_ids" in entry:
-            self._chart.add("labels-partial", shown(entry))
+            absent = shown(entry["neg_category_ids"])
+            self._chart.add("labels-partial", f"picture {image_id}: {absent} are absent")
         caption = entry.get("caption")
         texts = [_storable(text) if isinstance(text, str) else "" for text in (name, caption)]
         if any(isinstance(old, str) and old != new for old, new in zip((name, caption), texts)):
