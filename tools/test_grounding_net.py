@@ -18,6 +18,7 @@ from glipkit.programs.evaluation import (
     load_model,
     load_tokenizer,
     offset_override,
+    to_look_at,
     warn_of_other_captions,
 )
 from glipkit.runtime.distributed import is_main
@@ -33,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tuned", metavar="FILE", help="what fine-tuning saved on top of --weight")
     parser.add_argument("--resume", action="store_true", help="go on after an interruption")
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable picture")
+    parser.add_argument("--prompts", metavar="FILE", help="compare several wordings of the classes")
     parser.add_argument("--save-pictures", type=int, default=0, metavar="N", help="annotate N")
     parser.add_argument("--report", action="store_true", help="leave report.html, to be looked at")
     return parser
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
     jobs = [  # before the model: what is missing shows at once
         (task, test_set)
         for task in tasks
-        for test_set in build_test_sets(task.cfg, load_tokenizer(task.cfg))
+        for test_set in build_test_sets(task.cfg, load_tokenizer(task.cfg), wordings=args.prompts)
     ]
     warn_of_other_captions(args.tuned, [test_set for _, test_set in jobs])
     weight = args.weight or first.MODEL.WEIGHT
@@ -64,10 +66,11 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
             strict=args.strict,
         )
         if is_main():
-            save_pictures(test_set, folder, count=args.save_pictures)
+            shown = to_look_at(test_set, folder)
+            save_pictures(*shown, count=args.save_pictures)
             print(f"{each.report()}\nwritten to {folder}")
             if args.report:
-                report_on(test_set, folder)
+                report_on(*shown)
     if is_main() and len(results) > 1:
         write_summary(Path(first.OUTPUT_DIR), results)
         print(overview(results))

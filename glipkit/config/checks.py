@@ -72,8 +72,6 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     "GLIPKNOW.LAN_FEATURE_AGG_TYPE": ("first", "mean"),
     "TEST.SPECIAL_NMS": ("none", "vote", "soft-nms", "soft-nms-gaussian", "soft-vote"),
     # Known to GLIP and not yet built: rather an error than an answer to another question.
-    "GLIPKNOW.PARALLEL_LANGUAGE_INPUT": (False,),
-    "GLIPKNOW.KNOWLEDGE_FILE": ("",),
 }
 
 _AT_LEAST_ONE = (
@@ -103,6 +101,7 @@ _AT_LEAST_ONE = (
     "SOLVER.MAX_SKIPPED_STEPS",
     "SOLVER.LOG_PERIOD",
     "TEST.IMS_PER_BATCH",
+    "GLIPKNOW.GPT3_NUM",
 )
 _AT_LEAST_ZERO = (
     "DATALOADER.NUM_WORKERS",
@@ -125,6 +124,7 @@ _MINUS_ONE_OR_POSITIVE = (
     "TEST.MDETR_STYLE_AGGREGATE_CLASS_NUM",
     "DATASETS.GENERAL_COPY",
     "DATASETS.MAX_BOX",
+    "GLIPKNOW.MAX_NUM_CLASSES_PER_BATCH_TRAIN",
 )
 # Neighbouring levels, with the image encoder's coarsest map among them; that of GLIP is the first.
 _PYRAMIDS = tuple(
@@ -199,6 +199,7 @@ def check(cfg: CfgNode, where: Mapping[str, str]) -> None:
     _check_backbone(values)
     _check_head(values)
     _check_words(values)
+    _check_knowledge(values)
     _check_speed(values)
     _check_augmentation(values)
     for when in ("TEST", "TRAIN"):
@@ -343,3 +344,17 @@ def _check_words(values: Values) -> None:
             f"({values.where[prompts]}) has {len(records)} records; expected one record per class, "
             "in order of the ids"
         )
+
+
+def _check_knowledge(values: Values) -> None:
+    file, both = "GLIPKNOW.KNOWLEDGE_FILE", "GLIPKNOW.WIKI_AND_GPT3"
+    kind = "GLIPKNOW.KNOWLEDGE_TYPE"
+    for key in (kind, both):
+        if values.value[key] and not values.value[file]:
+            values.contradict(key, file, "there is no file to take descriptions from")
+    if values.value[both] and values.value[kind] not in ("", "wiki", "gpt3"):
+        values.contradict(both, kind, "the one asks for the kinds wiki and gpt3, and no others")
+    parallel, kept = "GLIPKNOW.PARALLEL_LANGUAGE_INPUT", "GLIPKNOW.LAN_FEATURE_AGG_TYPE"
+    hides = "MODEL.LANGUAGE_BACKBONE.MASK_SPECIAL"
+    if values.value[parallel] and values.value[kept] == "first" and values.value[hides]:
+        values.contradict(hides, kept, f"{parallel} is True, and the first token is [CLS]")

@@ -107,6 +107,7 @@ def check_training(value: Mapping[str, object], where: Mapping[str, str]) -> Non
     _check_shots(values)
     _check_losses(values)
     _check_tuning(values)
+    _check_knowledge(values)
 
 
 def _check_length(values: Values) -> None:
@@ -236,3 +237,18 @@ def _check_tuning(values: Values) -> None:
         values.contradict(probing, mode, "the mode trains what linear probing freezes")
     if values.value["MODEL.RPN.FREEZE"]:
         values.contradict(probing, "MODEL.RPN.FREEZE", "linear probing trains parts of the head")
+
+
+def _check_knowledge(values: Values) -> None:
+    """Published keys do not say how classes are drawn for training with descriptions."""
+    for key, unset in (
+        ("GLIPKNOW.KNOWLEDGE_FILE", ""),
+        ("GLIPKNOW.PARALLEL_LANGUAGE_INPUT", False),
+        ("GLIPKNOW.MAX_NUM_CLASSES_PER_BATCH_TRAIN", -1),
+    ):
+        if values.value[key] != unset:
+            raise ConfigError(
+                f"{values.said(key)}; descriptions of classes are for evaluation, and glipkit does "
+                f"not train with them: leave it {unset!r} here, and set it for "
+                "tools/test_grounding_net.py"
+            )

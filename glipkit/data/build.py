@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from yacs.config import CfgNode
 
@@ -15,7 +16,8 @@ from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.data.training.build import build_train_loader
 from glipkit.data.transforms import TestTransform
 from glipkit.data.views import View, report_sides
-from glipkit.grounding.captions import class_prompts
+from glipkit.data.wording.build import Asking, build_asking, build_wordings
+from glipkit.data.wording_test_set import WordingRun, make_wording_test_set
 from glipkit.grounding.tokenizer import Tokenizer
 
 __all__ = ["build_test_sets", "build_test_transform", "build_train_loader"]
@@ -23,12 +25,19 @@ __all__ = ["build_test_sets", "build_test_transform", "build_train_loader"]
 logger = logging.getLogger(__name__)
 
 
-def build_test_sets(cfg: CfgNode, tokenizer: Tokenizer) -> list[TestSet]:
+def build_test_sets(
+    cfg: CfgNode, tokenizer: Tokenizer, *, wordings: str | Path | None = None
+) -> list[TestSet]:
     """The datasets of DATASETS.TEST, each with its prompts.
 
     Classes are asked in prompts that all pictures share; of a dataset of captions every picture is
     asked its own. A caption may have any number of phrases, whatever
     TEST.MDETR_STYLE_AGGREGATE_CLASS_NUM says.
+
+    Args:
+        cfg: the configuration.
+        tokenizer: of the text encoder.
+        wordings: a file of prompts (`docs/prompt_tuning.md`); each picture is asked all of them.
 
     Raises:
         ValueError: DATASETS.TEST is empty, a name is unknown, a dataset is of a kind that cannot
@@ -45,9 +54,10 @@ def build_test_sets(cfg: CfgNode, tokenizer: Tokenizer) -> list[TestSet]:
     ]
     for spec in specs:  # before the first of them is loaded
         _check_kind(spec, task=cfg.TEST.EVAL_TASK)
+        _check_words(cfg, spec, wordings)
         _check_truth(spec, truth=cfg.DATASETS.FLICKR_GT_TYPE)
         spec.check_files()
-    return [_seen_in_views(cfg, _build_test_set(cfg, spec, tokenizer)) for spec in specs]
+    return [_seen_in_views(cfg, _build_test_set(cfg, spec, tokenizer, wordings)) for spec in specs]
 
 
 def build_test_transform(cfg: CfgNode) -> TestTransform:
@@ -90,7 +100,9 @@ def _test_transform(cfg: CfgNode, min_size: int, max_size: int) -> TestTransform
     )
 
 
-def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
+def _build_test_set(
+    cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer, wordings: str | Path | None
+) -> TestSet:
     if spec.has_captions:
         return _build_caption_test_set(cfg, spec, tokenizer)
     words = cfg.DATASETS
@@ -103,32 +115,34 @@ def _build_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> Te
         refuse_lvis(dataset)
     if cfg.TEST.SUBSET > 0:
         dataset = dataset.first(cfg.TEST.SUBSET)
+    names = [category.name for category in dataset.categories]
 
-    max_tokens = cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN
-    prompts = class_prompts(
-        [category.name for category in dataset.categories],
-        tokenizer,
-        chunk_size=cfg.TEST.CHUNKED_EVALUATION,
-        max_tokens=max_tokens,
-        separator=words.SEPARATION_TOKENS,
-        caption_prompts=words.CAPTION_PROMPT if words.USE_CAPTION_PROMPT else None,
-    )
+    def asked(asking: Asking) -> ClassTestSet:
+        return ClassTestSet(
+            dataset=dataset,
+            prompts=asking.questions.prompts,
+            captions=asking.questions.captions,
+            category_ids=tuple(category.category_id for category in dataset.categories),
+            knowledge=asking.knowledge,
+            transform=build_test_transform(cfg),
+            divisor=cfg.DATALOADER.SIZE_DIVISIBILITY,
+        )
+
+    if wordings is None:
+        test_set: TestSet = asked(build_asking(cfg, names, tokenizer))
+    else:
+        askings, source = build_wordings(cfg, names, tokenizer, wordings)
+        runs = [WordingRun(name=a.name, test_set=asked(a), said=a.said) for a in askings]
+        test_set = make_wording_test_set(runs, source)
     logger.info(
         "%s: %d images, %d categories, %d %s",
         dataset.name,
         len(dataset),
         len(dataset.categories),
-        len(prompts),
-        "prompt" if len(prompts) == 1 else "prompts",
+        len(test_set.captions),
+        "prompt" if len(test_set.captions) == 1 else "prompts",
     )
-    return ClassTestSet(
-        dataset=dataset,
-        prompts=tuple(tokenizer(prompt, max_tokens=max_tokens) for prompt in prompts),
-        captions=tuple(prompt.caption for prompt in prompts),
-        category_ids=tuple(category.category_id for category in dataset.categories),
-        transform=build_test_transform(cfg),
-        divisor=cfg.DATALOADER.SIZE_DIVISIBILITY,
-    )
+    return test_set
 
 
 def _build_caption_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
@@ -161,6 +175,22 @@ def _check_kind(spec: DatasetSpec, *, task: str) -> None:
             f"TEST.EVAL_TASK is 'detection', but dataset {spec.name!r} has captions, not classes; "
             "set TEST.EVAL_TASK grounding, or leave it out: then every dataset is judged as what "
             "it is"
+        )
+
+
+def _check_words(cfg: CfgNode, spec: DatasetSpec, wordings: str | Path | None) -> None:
+    """What is said about classes says nothing about captions."""
+    if spec.kind != "grounding":
+        return
+    given = {
+        f"prompts {wordings}": wordings is not None,
+        f"GLIPKNOW.KNOWLEDGE_FILE {cfg.GLIPKNOW.KNOWLEDGE_FILE}": cfg.GLIPKNOW.KNOWLEDGE_FILE,
+        "GLIPKNOW.PARALLEL_LANGUAGE_INPUT True": cfg.GLIPKNOW.PARALLEL_LANGUAGE_INPUT,
+    }
+    for what in (name for name, is_given in given.items() if is_given):
+        raise ValueError(
+            f"{what}: words classes, but dataset {spec.name!r} has captions, which are asked as "
+            "they stand; leave it out, or name a dataset with classes in DATASETS.TEST"
         )
 
 

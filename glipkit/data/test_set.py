@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from glipkit.data.datasets.coco import CocoDetection
 from glipkit.data.loading import Pictures, TestImages, make_loader
 from glipkit.data.transforms import TestTransform
 from glipkit.data.views import View, stay_true_mirrored
-from glipkit.structures.prompts import TokenizedPrompt
+from glipkit.structures.prompts import AnyPrompt, ParallelPrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class TestSet(ABC):
         return len(self.dataset)
 
     @abstractmethod
-    def prompts_of(self, index: int) -> Sequence[TokenizedPrompt]:
+    def prompts_of(self, index: int) -> Sequence[AnyPrompt]:
         """The prompts that picture `index` is asked, at least one."""
 
     def stay_true_mirrored(self, index: int) -> tuple[bool, ...]:
@@ -98,8 +98,9 @@ class ClassTestSet(TestSet):
     """Pictures that are all asked for the same classes."""
 
     dataset: CocoDetection
-    prompts: tuple[TokenizedPrompt, ...]
+    prompts: tuple[AnyPrompt, ...]
     category_ids: tuple[int, ...]  # phrase id -> category id
+    knowledge: Mapping[str, Any] | None = None  # what is said besides names, and how; plain data
 
     def __post_init__(self) -> None:
         phrases = sum(prompt.num_phrases for prompt in self.prompts)
@@ -109,7 +110,7 @@ class ClassTestSet(TestSet):
                 f"{len(self.category_ids)} categories"
             )
 
-    def prompts_of(self, index: int) -> Sequence[TokenizedPrompt]:
+    def prompts_of(self, index: int) -> Sequence[AnyPrompt]:
         """The same prompts for every picture."""
         return self.prompts
 
@@ -118,13 +119,18 @@ class ClassTestSet(TestSet):
             "captions": list(self.captions),
             "prompts_sha256": hash_prompts(self.prompts),
             "category_ids": list(self.category_ids),
+            **({"knowledge": dict(self.knowledge)} if self.knowledge else {}),
         }
 
 
-def hash_prompts(prompts: Iterable[TokenizedPrompt]) -> str:
+def hash_prompts(prompts: Iterable[AnyPrompt]) -> str:
     """SHA-256 of tokens and of what they spell, in hex."""
     digest = hashlib.sha256()
     for prompt in prompts:
+        if isinstance(prompt, ParallelPrompt):
+            captions = hash_prompts(prompt.captions)
+            digest.update(f"{prompt.aggregation} of {prompt.num_phrases}: {captions}".encode())
+            continue
         for tensor in (prompt.token_ids, prompt.token_mask.long(), prompt.phrase_tokens):
             digest.update(repr(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -8,16 +8,21 @@ from glipkit.data.caption_test_set import CaptionTestSet
 from glipkit.data.catalog import EXPRESSIONS
 from glipkit.data.datasets.lvis import LvisDetection
 from glipkit.data.test_set import TestSet
+from glipkit.data.wording_test_set import WordingTestSet
 from glipkit.evaluation.coco import CocoEvaluator
 from glipkit.evaluation.evaluator import Evaluator
 from glipkit.evaluation.lvis import LvisEvaluator
 from glipkit.evaluation.phrase_recall import PhraseRecall
 from glipkit.evaluation.referring import ReferringAccuracy
+from glipkit.evaluation.wording import WordingEvaluator
 from glipkit.runtime.distributed import world_size
 
 
 def build_evaluator(test_set: TestSet, cfg: CfgNode | None = None) -> Evaluator:
-    """The judge of a test set: COCO AP of classes, recall of the phrases of captions."""
+    """The judge of a test set: AP of classes, recall of phrases, accuracy of expressions."""
+    if isinstance(test_set, WordingTestSet):
+        judges = [build_evaluator(run.test_set, cfg) for run in test_set.runs]
+        return WordingEvaluator(test_set.runs, judges)
     if isinstance(test_set, CaptionTestSet):
         expressions = test_set.dataset.judged == EXPRESSIONS
         return (ReferringAccuracy if expressions else PhraseRecall)(test_set.dataset)

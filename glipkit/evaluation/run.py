@@ -29,14 +29,14 @@ from glipkit.runtime.distributed import (
 from glipkit.runtime.progress import image_progress
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch
-from glipkit.structures.prompts import TokenizedPrompt
+from glipkit.structures.prompts import AnyPrompt
 
 logger = logging.getLogger(__name__)
 
 # (images, prompts of each image, original sizes) -> detections in original pixels, phrase ids over
 # all prompts of the image
 Detector = Callable[
-    [ImageBatch, Sequence[Sequence[TokenizedPrompt]], Sequence[tuple[int, int]]], list[Detections]
+    [ImageBatch, Sequence[Sequence[AnyPrompt]], Sequence[tuple[int, int]]], list[Detections]
 ]
 
 

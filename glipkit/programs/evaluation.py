@@ -10,12 +10,14 @@ from yacs.config import CfgNode
 
 from glipkit.config.load import to_yaml
 from glipkit.data.test_set import TestSet
+from glipkit.data.wording_test_set import WordingTestSet
 from glipkit.engine.checkpoint import load_weights, weights_hash
 from glipkit.engine.tuned import has_prompt_offset, load_tuned, read_tuned
 from glipkit.engine.weights import find_weights
 from glipkit.evaluation.build import build_evaluator, describe_protocol, images_per_rank
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.run import evaluate
+from glipkit.evaluation.wording import WordingEvaluator, best_run, run_folder
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.modeling.build import build_detector, build_joiner, build_model
 from glipkit.modeling.glip import GLIP
@@ -109,10 +111,11 @@ def judge(
         strict: stop at the first picture that cannot be read.
     """
     joiner = build_joiner(cfg)
+    evaluator = build_evaluator(test_set, cfg)
     results = evaluate(
         build_detector(cfg, model, joiner).each,
         test_set,
-        build_evaluator(test_set, cfg),
+        evaluator,
         output_dir=folder,
         depends_on=describe_protocol(cfg, weights=digest),
         settings=cfg,
@@ -125,4 +128,20 @@ def judge(
     )
     if is_main():
         write_atomically(folder / "config.yaml", to_yaml(cfg))
+        if isinstance(evaluator, WordingEvaluator):
+            evaluator.write(folder, results)
     return results
+
+
+def to_look_at(test_set: TestSet, folder: Path) -> tuple[TestSet, Path]:
+    """What to draw of an evaluation, and where its results lie: of several wordings the best.
+
+    Args:
+        test_set: what was judged.
+        folder: where `judge` left its results.
+    """
+    if not isinstance(test_set, WordingTestSet):
+        return test_set, folder
+    name = best_run(folder)
+    run = next(run for run in test_set.runs if run.name == name)
+    return run.test_set, run_folder(folder, name)

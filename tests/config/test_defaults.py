@@ -38,7 +38,7 @@ OURS = {
 
 # Keys that wait for what will read them; whoever builds it strikes them off.
 WAITING_FOR_SUITES = (
-    "GLIPKNOW.",
+    "GLIPKNOW.MAX_NUM_CLASSES_PER_BATCH_TRAIN",
 )
 
 

@@ -1,0 +1,148 @@
+"""Several wordings of the same classes, judged each for itself and side by side."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from glipkit.data.wording_test_set import WordingRun
+from glipkit.evaluation.evaluator import Evaluator, Judgement, MergingEvaluator, check_answers
+from glipkit.evaluation.results import Results
+from glipkit.evaluation.wording_figures import WordingFigures, compare
+from glipkit.evaluation.wording_table import wording_table
+from glipkit.runtime.files import write_atomically
+from glipkit.structures.detections import Detections
+
+BEST_WORDS = "best_words.yaml"
+
+
+@dataclass(slots=True)
+class _Judged:
+    """A wording, and what judges it alone."""
+
+    run: WordingRun
+    evaluator: Evaluator
+    kept: dict[int, Detections]  # what an evaluator that cannot merge will take at the end
+    judgement: Judgement | None = None
+
+    @property
+    def merges(self) -> bool:
+        return isinstance(self.evaluator, MergingEvaluator)
+
+
+class WordingEvaluator:
+    """Hands every run its own answers, and puts the figures side by side.
+
+    Args:
+        runs: in the order of the prompts; the first one has the words of the configuration.
+        evaluators: for each run what would judge it alone.
+    """
+
+    def __init__(self, runs: Sequence[WordingRun], evaluators: Sequence[Evaluator]) -> None:
+        self._all = [_Judged(run, judge, {}) for run, judge in zip(runs, evaluators, strict=True)]
+        self._ends = list(accumulate((run.num_phrases for run in runs), initial=0))
+        self._figures: WordingFigures | None = None
+
+    @property
+    def metric(self) -> str:
+        """That of a single run, for each of them."""
+        return f"{self._all[0].evaluator.metric}, of each of {len(self._all)} wordings"
+
+    def process(self, image_id: int, detections: Detections) -> None:
+        """Take the answers of all runs about one picture."""
+        check_answers(image_id, detections, num_phrases=self._ends[-1])
+        for each, (start, end) in zip(self._all, pairwise(self._ends)):
+            own = (detections.phrase_ids >= start) & (detections.phrase_ids < end)
+            answers = Detections(
+                detections.boxes[own],
+                detections.scores[own],
+                detections.phrase_ids[own] - start,
+                detections.image_size,
+            )
+            if each.merges:
+                each.evaluator.process(image_id, answers)
+            else:
+                each.kept[image_id] = answers
+
+    def share(self) -> list[Any]:
+        """What each run took so far."""
+        return [each.evaluator.share() if each.merges else each.kept for each in self._all]
+
+    def merge(self, share: Sequence[Any]) -> None:
+        """Take over what each run took in another process."""
+        for each, own in zip(self._all, share, strict=True):
+            if each.merges:
+                each.evaluator.merge(own)
+            else:
+                each.kept.update(own)
+
+    def predictions(self) -> Collection[dict[str, Any]]:
+        """Those of the best run: of all together nobody could make sense."""
+        return self._best(self._compared()).evaluator.predictions()
+
+    def evaluate(self) -> Judgement:
+        """All runs side by side; `details` has them whole."""
+        figures = self._compared()
+        return Judgement(
+            metrics=figures.metrics(),
+            per_class=(),
+            table=wording_table(figures),
+            counts={"wordings": len(self._all) - 1},
+            details=figures.to_json(),
+        )
+
+    def write(self, folder: Path, together: Results) -> None:
+        """Leave each run in `folder`/wording_<name> as if it had been evaluated alone.
+
+        And the words of the best one in best_words.yaml, to be laid into a task file.
+
+        Args:
+            folder: of the evaluation.
+            together: its results.
+        """
+        for each in self._all:
+            shared = {k: v for k, v in together.depends_on.items() if k != "wordings"}
+            own = {**each.run.test_set.fingerprint(), "metric": each.evaluator.metric}
+            predictions = each.evaluator.predictions()
+            alone = replace(
+                together,
+                judgement=each.judgement,
+                num_predictions=len(predictions),
+                depends_on=shared | own,
+            )
+            alone.write(run_folder(folder, each.run.name), predictions)
+        best = self._best(self._compared())
+        words = {"USE_CAPTION_PROMPT": True, "CAPTION_PROMPT": [dict(s) for s in best.run.said]}
+        text = yaml.safe_dump({"DATASETS": words}, allow_unicode=True, sort_keys=False, width=100)
+        write_atomically(folder / BEST_WORDS, f"# The words of run {best.run.name}.\n{text}")
+
+    def _compared(self) -> WordingFigures:
+        if self._figures is None:
+            for each in self._all:
+                for image_id, answers in each.kept.items():
+                    each.evaluator.process(image_id, answers)
+                each.kept = {}
+                each.judgement = each.evaluator.evaluate()
+            self._figures = compare([(each.run, each.judgement) for each in self._all])
+        return self._figures
+
+    def _best(self, figures: WordingFigures) -> _Judged:
+        return next(each for each in self._all if each.run.name == figures.best)
+
+
+def run_folder(folder: Path, name: str) -> Path:
+    """Where the results of one run lie."""
+    return folder / f"wording_{name}"
+
+
+def best_run(folder: Path) -> str:
+    """The name of the best run of an evaluation of wordings.
+
+    Args:
+        folder: where its results.json lies.
+    """
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["details"]["best"]
