@@ -147,9 +147,10 @@ def test_messages_are_not_html(handlers: Handlers) -> None:
 
 
 def test_the_page_is_put_together() -> None:
-    page = build_page(FakeDetector(), examples=[])
+    page = build_page(FakeDetector(), examples=[], limits=Limits(waiting=3))
     visible = {fn.api_visibility for fn in page.fns.values()}
     assert visible == {"private"}
+    assert page._queue.max_size == 3  # gradio says it nowhere else
     assert page.analytics_enabled is False
 
 
