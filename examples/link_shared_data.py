@@ -4,7 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-RACCOON = "odinw/Raccoon/Raccoon.v2-raw.coco"
+ODINW = {  # the developers' folder -> the ODinW task that is made of the same pictures
+    "raccoon": "odinw/Raccoon/Raccoon.v2-raw.coco",
+    "bccd": "odinw/BCCD/BCCD.v3-raw.coco",
+}
 FLICKR = "flickr30k/flickr30k_images"
 MDETR = "mdetr_annotations"
 
@@ -23,7 +26,11 @@ LINKS = {
         for truth in ("separateGT", "mergedGT")
         for split in ("train", "val", "test")
     },
-    f"{MDETR}/finetune_refcoco_train.json": "refexp_mini/finetune_refcoco_train.json",
+    "flickr30k/flickr30k_entities": "grounding_mini/flickr30k_entities",
+    **{
+        f"{MDETR}/finetune_refcoco_{split}.json": f"refexp_mini/finetune_refcoco_{split}.json"
+        for split in ("train", "val")
+    },
     f"{MDETR}/final_refexp_val.json": "refexp_mini/finetune_refcoco_val.json",
     "refcoco/train2014": "grounding_mini/images",
 }
@@ -42,13 +49,14 @@ def link(target: Path, source: Path) -> None:
 
 
 def link_all(shared: Path, root: Path) -> None:
-    """Link raccoon (as the ODinW task of that name) and the small sets under `root`."""
-    for split in ("train", "valid", "test"):
-        folder = root / RACCOON / split
-        for picture in sorted((shared / "raccoon" / split).glob("*.jpg")):
-            link(folder / picture.name, picture)
-        annotations = shared / "raccoon" / split / "_annotations.coco.json"
-        link(folder / "annotations_without_background.json", annotations)
+    """Link raccoon and bccd (as the ODinW tasks of those names) and the small sets under `root`."""
+    for source, task in ODINW.items():
+        for split in ("train", "valid", "test"):
+            folder = root / task / split
+            for picture in sorted((shared / source / split).glob("*.jpg")):
+                link(folder / picture.name, picture)
+            annotations = shared / source / split / "_annotations.coco.json"
+            link(folder / "annotations_without_background.json", annotations)
     for target, source in LINKS.items():
         link(root / target, shared / source)
 
@@ -64,7 +72,7 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    print(f"under {args.root}: {', '.join([RACCOON, *LINKS])}")
+    print(f"under {args.root}: {', '.join([*ODINW.values(), *LINKS])}")
     return 0
 
 

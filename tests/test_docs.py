@@ -23,9 +23,12 @@ REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 # Pages that go on from what another one made: its blocks up to the file come first.
-GOES_ON = {"prompt_tuning.md": "training_on_your_data.md"}
-RUNS = ("quickstart.md", "training_on_your_data.md", "prompt_tuning.md", "checkpoints.md",
-        "operators.md", "deployment.md")  # fmt: skip
+GOES_ON = {
+    "knowledge.md": "training_on_your_data.md",
+    "prompt_tuning.md": "training_on_your_data.md",
+}
+RUNS = ("quickstart.md", "training_on_your_data.md", "prompt_tuning.md", "knowledge.md",
+        "checkpoints.md", "operators.md", "deployment.md")  # fmt: skip
 
 _BLOCK = re.compile(
     r"(?:<!-- (?P<said>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL
@@ -70,7 +73,10 @@ def test_command_of_a_page_is_understood(
         check_glipkit(words[1:])
     elif words[:2] == ["python", "-m"]:
         assert callable(importlib.import_module(words[2]).main)
-    elif words[0] == "python" and words[1] in TOOLS:
+    elif words[:2] == ["python", "tools/download_odinw.py"]:
+        monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
+        importlib.import_module("download_odinw").make_parser().parse_args(words[2:])
+    elif words[0] == "python" and words[1] in (*TOOLS, "tools/run_odinw.py"):
         monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
         tool = importlib.import_module(Path(words[1]).stem)
         args = launch.parse(tool.make_parser(), words[2:])

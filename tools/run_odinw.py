@@ -18,6 +18,7 @@ from glipkit.programs.odinw_plan import (
     published_overrides,
     suite_files,
 )
+from glipkit.programs.odinw_score import score
 from glipkit.programs.odinw_table import Outcome, make_columns, text_table
 from glipkit.runtime.distributed import is_main
 
@@ -42,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="", help="zero-shot: judge on this one, not on test")
     parser.add_argument("--keep-going", action="store_true", help="leave out what cannot be run")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and end")
+    parser.add_argument("--score", metavar="FILE", help="judge a submission, and run nothing")
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable picture")
     return parser
 
@@ -68,6 +70,10 @@ def run(args: argparse.Namespace) -> list[Outcome]:
         strict=args.strict,
         keep_going=args.keep_going or args.dry_run,
     )
+    if args.score:
+        outcomes = score(Path(args.score), tasks, asked)
+        print(text_table(make_columns(outcomes)))
+        return outcomes
     if args.dry_run:
         ready, failed = prepare(jobs, asked)
         print("\n".join(plan_lines(ready, failed)))

@@ -16,9 +16,11 @@ from yacs.config import CfgNode
 
 from glipkit.config.load import load_tasks
 from glipkit.data.build import build_test_sets
+from glipkit.engine.build import build_tuning_plan
 from glipkit.engine.checkpoint import weights_hash
 from glipkit.engine.weights import find_weights
 from glipkit.evaluation.journal import JournalError
+from glipkit.modeling.build import build_learner, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.programs.evaluation import judge, load_model, load_tokenizer
 from glipkit.programs.fine_tuning import (
@@ -102,7 +104,21 @@ def prepare(jobs: Sequence[Job], asked: Asked) -> tuple[list[Ready], list[Outcom
         )
     for task, error in faults.items():
         logger.error("%s is left out: %s", task, error)
+    _check_modes(ready)
     return [each for each in ready if each.job.task not in faults], failed
+
+
+def _check_modes(ready: Sequence[Ready]) -> None:
+    """Find out whether what a mode trains may be trained, with a model that has no weights.
+
+    Raises:
+        ValueError: a key freezes it.
+    """
+    for mode, cfg in {each.job.mode: each.cfg for each in ready}.items():
+        if mode != ZERO_SHOT:
+            with torch.device("meta"):
+                learner = build_learner(cfg, build_model(cfg))
+            build_tuning_plan(cfg, learner.model, learner.criterion)
 
 
 def run_jobs(
@@ -263,13 +279,13 @@ class _Worker:
         return from_main(lambda: ready.finish(ready.folder / judged, more))
 
 
-def _settings(job: Job, asked: Asked) -> tuple[CfgNode, CfgNode]:
-    """The configurations of a job to train and to judge with."""
-    if job.recipe is not None:
-        options = asked.options(job.mode)
-        cfg = run_settings(job.run, options)
-        return cfg, _of_one_dataset(job, judged_settings(job.run, cfg, options))
-    overrides = [*published_overrides(job.mode), *asked.overrides]
+def zero_shot_settings(job: Job, asked: Asked) -> CfgNode:
+    """The configuration to judge a task with; DATASETS.TEST is the one dataset that is judged.
+
+    Raises:
+        ValueError: the task file names several, or something that cannot be set.
+    """
+    overrides = [*published_overrides(ZERO_SHOT), *asked.overrides]
 
     def load(*more: str) -> CfgNode:
         words = [*overrides, *more, "OUTPUT_DIR", str(asked.folder / job.name)]
@@ -279,7 +295,17 @@ def _settings(job: Job, asked: Asked) -> tuple[CfgNode, CfgNode]:
     has_test = "test" in cfg.DATASETS.REGISTER
     if split := asked.split or ("test" if has_test else ""):
         cfg = load("DATASETS.TEST", repr((split,)))
-    return cfg, _of_one_dataset(job, cfg)
+    return _of_one_dataset(job, cfg)
+
+
+def _settings(job: Job, asked: Asked) -> tuple[CfgNode, CfgNode]:
+    """The configurations of a job to train and to judge with."""
+    if job.recipe is None:
+        cfg = zero_shot_settings(job, asked)
+        return cfg, cfg
+    options = asked.options(job.mode)
+    cfg = run_settings(job.run, options)
+    return cfg, _of_one_dataset(job, judged_settings(job.run, cfg, options))
 
 
 def _of_one_dataset(job: Job, cfg: CfgNode) -> CfgNode:

@@ -29,6 +29,8 @@ _RATES = (
     *("SOLVER.AUTO_TERMINATE_PATIENCE", "8", "SOLVER.CHECKPOINT_PER_EPOCH", "1.0"),
     *("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "2", "MODEL.DYHEAD.USE_CHECKPOINT", "True"),
     *("SOLVER.FIND_UNUSED_PARAMETERS", "False", "DATASETS.DISABLE_SHUFFLE", "True"),
+    # A model's own file may say otherwise for its pre-training.
+    *("SOLVER.USE_COSINE", "False", "SOLVER.USE_EMA_FOR_MONITOR", "False"),
 )
 _PROMPT_RATES = ("SOLVER.BASE_LR", "0.05", "SOLVER.WEIGHT_DECAY", "0.25")
 _LEARNS_PROMPT = ("language_prompt_v2", "language_prompt_v4")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -89,6 +90,17 @@ def test_zero_shot_leaves_table_and_submission(home: Path, asked: Path) -> None:
     )
     assert set(said) == {"Drawn", "Empty"}
     assert "| Drawn | Empty |" in (asked / "zero-shot" / "table.md").read_text()
+
+
+def test_a_submission_scores_what_its_table_says(
+    home: Path, asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission = str(asked / "zero-shot" / "submission.json")
+    assert run_odinw.main(words(home, tmp_path / "out", "--score", submission)) == 0
+    table = (asked / "zero-shot" / "table.txt").read_text().splitlines()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:7] if line]
+    assert rows == [line.split() for line in table[1:7] if line]
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_done_is_not_done_again_until_it_would_differ(
@@ -189,6 +201,7 @@ def test_the_claim_of_a_killed_process_is_taken_over(
     [
         (("--mode", "half"), "known: zero-shot, full"),
         (("--mode", "full", "--shots", "2"), "--recipe 2_200_4"),
+        (("--mode", "full", "MODEL.LANGUAGE_BACKBONE.FREEZE", "True"), "contradict each other"),
         (("--tasks", "Drown"), "is no task here"),
         (("--weight", "missing.pth"), "missing.pth"),
         (("--split", "nowhere"), "unknown dataset 'nowhere'"),
@@ -261,3 +274,56 @@ def test_two_processes_share_the_list(home: Path, asked: Path, tmp_path: Path) -
     assert said[0] == said[1]  # each has the whole table
     assert column(tmp_path, "zero-shot") == column(asked, "zero-shot")
     assert (tmp_path / "log.txt").read_text().count("job ") == 2
+
+
+@pytest.fixture
+def real_suite(shared_data: Path, tmp_path: Path) -> list[str]:
+    """Raccoons and blood cells as two tasks of ODinW-35, asked with glip-nano: quick settings."""
+    script = runpy.run_path(str(REPOSITORY / "examples" / "link_shared_data.py"))
+    script["link_all"](shared_data, tmp_path / "DATASET")
+    nano = REPOSITORY / "glipkit" / "models" / "nano"
+    if not (nano / "model.safetensors").is_file():
+        pytest.skip("needs glip-nano, glipkit/models/nano, which this checkout does not have")
+    sizes = [f"INPUT.{side}_SIZE_{use}" for side in ("MIN", "MAX") for use in ("TRAIN", "TEST")]
+    return [
+        *("--config-file", str(nano / "config.yaml"), "--weight", str(nano / "model.safetensors")),
+        *("--suite", "35", "--tasks", "raccoon,bccd", "--shots", "3", "--recipe", "3_1_1"),
+        *("--mode", "zero-shot,full,language_prompt_v2", "--seeds", "3,30"),
+        *(word for size in sizes for word in (size, "256")),
+        *("AUGMENT.MULT_MIN_SIZE_TRAIN", "()", "TEST.SUBSET", "6"),
+        *("MODEL.LANGUAGE_BACKBONE.FREEZE", "False"),  # which nano's own file says for its training
+        *("DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", str(tmp_path / "out")),
+    ]
+
+
+@pytest.mark.slow
+def test_two_real_tasks_interrupted_and_resumed(
+    real_suite: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATASET", str(tmp_path / "DATASET"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, str(TOOL), *real_suite])
+    while not list(out.rglob("last.pt")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130, "it was over before it could be interrupted"
+    assert run_odinw.main([*real_suite, "--dry-run"]) == 0
+    planned = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in planned[:2]] == ["done", "done"]
+    assert planned[-1].startswith("10 jobs: ")
+    assert run_odinw.main(real_suite) == 0
+    table = capsys.readouterr().out
+    assert "full 3_shot" in table
+    assert "language_prompt_v2 3_shot" in table
+    tasks = {"Raccoon_Raccoon.v2-raw.coco", "BCCD_BCCD.v3-raw.coco"}
+    for mode, name in (("zero-shot", ""), ("full", "_3_shot"), ("language_prompt_v2", "_3_shot")):
+        found = column(out, mode)
+        assert found["tasks_counted"] == 2
+        assert set(found["tasks"]) == tasks
+        said = json.loads((out / mode / f"submission{name}.json").read_text())
+        assert set(said) == tasks
+        assert mode == "zero-shot" or all(set(seeds) == {"3", "30"} for seeds in said.values())

@@ -1,0 +1,135 @@
+"""Judge an ODinW submission, from here or from anywhere, against the data of the tasks."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from glipkit.data.catalog import find_dataset
+from glipkit.data.datasets.coco import CocoDetection, load_coco
+from glipkit.evaluation.coco import CocoEvaluator
+from glipkit.programs.odinw import Asked, zero_shot_settings
+from glipkit.programs.odinw_plan import Job
+from glipkit.programs.odinw_table import Outcome
+
+_SHOWN = 5  # of a list of ids
+
+
+def score(path: Path, tasks: Sequence[tuple[str, Path]], asked: Asked) -> list[Outcome]:
+    """Figures of `{task: COCO results}` or `{task: {seed: COCO results}}`.
+
+    Classes are told by their ids, pictures by theirs: no order matters.
+
+    Args:
+        path: the submission.
+        tasks: name and file of each that may be in it; those that are not count as not done.
+        asked: of the command; its `split` says on which data.
+
+    Returns:
+        An outcome for each task and seed.
+
+    Raises:
+        ValueError: the file has another form, or names a task, a picture or a class that is not
+            there.
+        FileNotFoundError: the data of a task in it are not there.
+    """
+    said = _read(path)
+    if strange := sorted(set(said) - {name for name, _ in tasks}):
+        raise ValueError(
+            f"{path} has results of {', '.join(strange)}, which the command does not name; its "
+            f"tasks are {', '.join(name for name, _ in tasks)}"
+        )
+    outcomes = []
+    for name, file in tasks:
+        job = Job("submission", name, file)
+        if name not in said:
+            outcomes.append(Outcome(job))
+            continue
+        cfg = zero_shot_settings(job, asked)
+        spec = find_dataset(
+            cfg.DATASETS.TEST[0],
+            registered=cfg.DATASETS.REGISTER,
+            suffix=cfg.DATASETS.TEST_DATASETNAME_SUFFIX,
+        )
+        dataset, found = load_coco(spec), said[name]
+        for seed, results in (found if isinstance(found, dict) else {None: found}).items():
+            where = f"{path}, {name}" + (f", seed {seed}" if seed is not None else "")
+            metrics = judge_results(dataset, results, where=where)
+            outcomes.append(Outcome(replace(job, seed=seed), {"metrics": metrics}))
+    return outcomes
+
+
+def judge_results(dataset: CocoDetection, results: Any, *, where: str) -> dict[str, float | None]:
+    """COCO AP and its kin of results that somebody made.
+
+    Args:
+        dataset: the truth.
+        results: in COCO's result format.
+        where: they stand, for messages.
+
+    Raises:
+        ValueError: they are not of that form, or speak of pictures or classes that are not there.
+    """
+    if not isinstance(results, list):
+        raise ValueError(f"{where}: expected a list of results, got {type(results).__name__}")
+    for number, each in enumerate(results):
+        if not _is_result(each):
+            raise ValueError(
+                f"{where}: result {number} is not of COCO's form (image_id, category_id, bbox "
+                f"[x, y, width, height], score; finite numbers): {json.dumps(each)[:200]}"
+            )
+    known = {
+        "image_id": [image.image_id for image in dataset.images],
+        "category_id": [category.category_id for category in dataset.categories],
+    }
+    for key, there in known.items():
+        strange = sorted({each[key] for each in results} - set(there), key=str)
+        if strange:
+            raise ValueError(
+                f"{where}: {len(strange)} {key}s that {dataset.ann_file} does not have: "
+                f"{_some(strange)}; it has {_some(there)}. Are the results of another split, or "
+                "are classes counted from another number?"
+            )
+    judge = _Given(dataset, known["category_id"])
+    judge.given = results
+    return judge.evaluate().metrics
+
+
+class _Given(CocoEvaluator):
+    """Judges what is given as it is, to the last bit, instead of detections."""
+
+    given: list[dict[str, Any]]
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """What was given."""
+        return self.given
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON, or cut short: {error}") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{path}: expected {{task: results}}, got {type(said).__name__}")
+    return said
+
+
+def _is_result(each: Any) -> bool:
+    if not isinstance(each, dict) or not isinstance(each.get("bbox"), list):
+        return False
+    numbers = [*each["bbox"], each.get("score")]
+    ids = (each.get("image_id"), each.get("category_id"))
+    return (
+        len(numbers) == 5
+        and all(isinstance(value, Real) and math.isfinite(value) for value in numbers)
+        and all(isinstance(value, int) for value in ids)
+    )
+
+
+def _some(values: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, values[:_SHOWN]))
+    return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
