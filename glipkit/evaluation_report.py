@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from glipkit.config.load import load_config
-from glipkit.data.catalog import find_dataset
 from glipkit.data.datasets.coco import CocoDetection, load_coco
 from glipkit.evaluation.report import NUM_PICTURES, write_report
+from glipkit.programs.judged import judged_spec
 
 
 def judged_dataset(folder: Path) -> CocoDetection:
@@ -27,13 +27,7 @@ def judged_dataset(folder: Path) -> CocoDetection:
             )
     cfg = load_config([folder / "config.yaml"])
     wanted = json.loads((folder / "results.json").read_text(encoding="utf-8"))["dataset"]
-    keys = cfg.DATASETS
-    suffix = keys.TEST_DATASETNAME_SUFFIX
-    specs = [find_dataset(n, registered=keys.REGISTER, suffix=suffix) for n in keys.TEST]
-    spec = next((each for each in specs if each.name == wanted), None)
-    if spec is None:
-        names = ", ".join(each.name for each in specs)
-        raise ValueError(f"results.json is about {wanted!r}, but config.yaml names {names}")
+    spec, keys = judged_spec(cfg, wanted), cfg.DATASETS
     override = keys.OVERRIDE_CATEGORY if keys.USE_OVERRIDE_CATEGORY else None
     dataset = load_coco(spec, override_categories=override)
     return dataset.first(cfg.TEST.SUBSET) if cfg.TEST.SUBSET > 0 else dataset

@@ -15,6 +15,7 @@ COMMANDS = {
     "detect": "find what words say in pictures, folders and videos",
     "info": "say what is in a file of weights",
     "check": "find what is wrong with a dataset before AP does",
+    "compare": "set the results of evaluations side by side",
     "bench": "measure how fast this machine is",
     "demo": "serve a page to try it on in the browser",
 }

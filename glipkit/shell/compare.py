@@ -1,0 +1,144 @@
+"""`glipkit compare`: results of evaluations side by side."""
+
+import argparse
+import json
+import logging
+import string
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from glipkit.evaluation.resampling import Interval
+from glipkit.programs.comparison import Comparison, Row, compare_results
+from glipkit.runtime.logs import setup_logging
+from glipkit.shell.tables import table
+
+DESCRIPTION = """Set results files side by side: figures, differences, classes that changed most.
+
+Refuses what cannot be compared: other pictures, another measure, another protocol. Differences
+come with confidence intervals (paired bootstrap over pictures) where predictions.json and
+config.yaml lie beside results.json and the annotation file is on this machine."""
+EXAMPLES = """  glipkit compare old/task/val/results.json new/task/val/results.json
+  glipkit compare plain/task/val flipped/task/val --vary augmentation --json
+exit status: 0 compared, 2 refused or failed"""
+_NAMES = string.ascii_uppercase
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `glipkit compare` takes."""
+    parser.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS.json",
+        help="two or more, or the folders they lie in; the first one is what others differ from",
+    )
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="a field of the protocol that is meant to differ, as augmentation or input.min_size; "
+        "repeatable",
+    )
+    parser.add_argument("--anyway", action="store_true", help="any field of it may differ")
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="draws of pictures; 0: no intervals",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
+    parser.add_argument(
+        "--level", type=float, default=0.95, metavar="SHARE", help="of the draws in an interval"
+    )
+    parser.add_argument(
+        "--annotations", type=Path, metavar="FILE", help="if not where config.yaml says"
+    )
+    parser.add_argument(
+        "--classes", type=int, default=20, metavar="N", help="how many are shown; 0: all"
+    )
+    parser.add_argument("--json", action="store_true", help="write JSON for programs to stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare and print."""
+    setup_logging(level=logging.WARNING)
+    if len(args.results) > len(_NAMES):
+        raise ValueError(f"at most {len(_NAMES)} files at once, got {len(args.results)}")
+    found = compare_results(
+        args.results,
+        varied=args.vary,
+        anyway=args.anyway,
+        resamples=args.resamples,
+        seed=args.seed,
+        level=args.level,
+        annotations=args.annotations,
+    )
+    text = json.dumps(found.to_json(), indent=2) if args.json else _page(found, args.classes)
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _page(found: Comparison, num_classes: int) -> str:
+    heads = []
+    for name, each in zip(_NAMES, found.files):
+        weights = str(each.content["protocol"].get("weights") or "unknown")[:12]
+        about = f"{each.content['dataset']}, {each.content['num_images']:,} pictures"
+        heads.append(f"{name}  {each.path}: {about}, weights {weights}")
+    parts = ["\n".join(heads)]
+    for name, differing in zip(_NAMES[1:], found.differing):
+        rows = [f"  {each}" for each in differing]
+        if rows:
+            parts.append("\n".join([f"A and {name} are compared although they differ in", *rows]))
+    parts.append(_rows(found.metrics, found, "figure"))
+    parts.append(_method(found))
+    if found.classes:
+        shown = found.classes[: num_classes or None]
+        parts.append(_rows(shown, found, "class"))
+        if len(shown) < len(found.classes):
+            parts.append(
+                f"the {len(shown)} classes of {len(found.classes)} that changed most; --classes 0 "
+                "shows all"
+            )
+    parts += [f"note: {each}" for each in found.notes]
+    return "\n\n".join(parts)
+
+
+def _rows(rows: Sequence[Row], found: Comparison, what: str) -> str:
+    names = _NAMES[: len(found.files)]
+    heading = [what, *names]
+    for name in names[1:]:
+        heading += [f"{name} - A", *([f"{100 * found.level:g} %"] if found.resamples else [])]
+    lines = [heading]
+    for row in rows:
+        cells = [row.name, *map(_figure, row.values)]
+        for difference, interval in zip(row.differences, row.intervals):
+            cells += [_signed(difference), *([_shown(interval)] if found.resamples else [])]
+        lines.append(cells)
+    return table(lines)
+
+
+def _method(found: Comparison) -> str:
+    if not found.resamples:
+        return f"no intervals: {found.without}"
+    pictures = found.files[0].content["num_images"]
+    return (
+        f"intervals of the differences: paired bootstrap over {pictures:,} pictures, "
+        f"{found.resamples:,} resamples, seed {found.seed}, percentiles; * lies on one side of 0"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:+.4f}"
+
+
+def _shown(interval: Interval | None) -> str:
+    if interval is None:
+        return "n/a"
+    return f"[{interval.low:+.4f}, {interval.high:+.4f}]{'*' if interval.is_clear else ' '}"
