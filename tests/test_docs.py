@@ -30,7 +30,8 @@ GOES_ON = {
     "comparing.md": "training_on_your_data.md",
 }
 RUNS = ("quickstart.md", "training_on_your_data.md", "prompt_tuning.md", "knowledge.md",
-        "checkpoints.md", "operators.md", "deployment.md", "augmentation.md", "comparing.md")  # fmt: skip
+        "checkpoints.md", "operators.md", "deployment.md", "augmentation.md",
+        "comparing.md")  # fmt: skip
 
 _BLOCK = re.compile(
     r"(?:<!-- (?P<said>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL
