@@ -1,31 +1,22 @@
 """Two processes learn what one learns from the pictures of both."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from launched import launched
 from torch.testing import assert_close
 from whole_steps import CASES, CPU, learner, steps
 
 from glipkit.engine.parallel import copy_whole, is_sharded, no_sync, on_main, placed, unwrap, wrap
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two gloo processes with a picture each found, case by case."""
     folder = tmp_path_factory.mktemp("two")
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-         str(Path(__file__).parent / "whole_steps.py"), str(folder)],
-        check=True, timeout=600, cwd=TESTS.parent,
-        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    launched(Path(__file__).parent / "whole_steps.py", folder, timeout=600)
     return torch.load(folder / "results.pt")
 
 

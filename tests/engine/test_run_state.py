@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from launched import ENVIRONMENT, command
 from tiny import tiny_glip
 from torch import nn
 from toy_run import SavedRun
@@ -25,7 +26,6 @@ from glipkit.engine.state_file import LAST, read_state, write_state
 from glipkit.engine.tensor_files import CheckpointError, read_tensors
 
 CPU = torch.device("cpu")
-REPOSITORY = Path(__file__).parents[2]
 
 
 def assert_same(a: object, b: object) -> None:
@@ -96,10 +96,10 @@ def last_start(folder: Path) -> int:
     return run.stat().st_mtime_ns if run.exists() else 0
 
 
-def kill_in_the_middle(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+def kill_in_the_middle(start: list[str], folder: Path) -> None:
     """Start a run, and kill all its processes at a random moment once it is under way."""
     before = last_start(folder)
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process = subprocess.Popen(start, env=ENVIRONMENT, start_new_session=True)
     while last_start(folder) == before:
         assert process.poll() is None, "the run ended before it began"
         time.sleep(0.02)
@@ -123,16 +123,14 @@ def descendants(pid: int) -> list[int]:
 )
 def test_kill_9_at_random_moments(tmp_path: Path, kind: str, processes: int, kills: int) -> None:
     """Most of the time passes inside of saves and evaluations, where a kill hurts most."""
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command += [str(Path(__file__).parent / "toy_run.py"), "--kind", kind]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    script, how = Path(__file__).parent / "toy_run.py", ("--kind", kind)
+    single = [sys.executable, str(script), *how]
+    start = single if processes == 1 else command(script, *how, processes=processes)
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     for _ in range(kills):
-        kill_in_the_middle([*command, str(cut), "--slowly", "0.05"], cut, environment)
+        kill_in_the_middle([*start, str(cut), "--slowly", "0.05"], cut)
     for folder in (cut, whole):
-        subprocess.run([*command, str(folder)], env=environment, check=True, timeout=300)
+        subprocess.run([*start, str(folder)], env=ENVIRONMENT, check=True, timeout=300)
     assert read_state(cut)["loop"]["step"] == 40
     assert_same(read_state(cut), read_state(whole))
     assert numbers(cut) == numbers(whole)

@@ -1,6 +1,5 @@
 """Two processes decide alike, and learn what one learns from the batches of both."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,30 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from launched import ENVIRONMENT, launch, launched
 from torch.testing import assert_close
 from toy_training import ToyLearner, ToyRun, times
 
-REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "toy_training.py"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 KINDS = ["ddp 1", "ddp 2", "fsdp 1", "fsdp 2"]  # and pieces
 
 pytestmark = pytest.mark.slow
 
 
-def run_two(scenario: str, folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-         str(SCRIPT), scenario, str(folder)],
-        env=ENVIRONMENT, timeout=300, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("two")
-    process = run_two("everything", folder)
-    assert process.returncode == 0, process.stderr[-4000:]
+    launched(SCRIPT, "everything", folder)
     return torch.load(folder / "results.pt")
 
 
@@ -94,7 +83,7 @@ def test_rank_0_judges(results: dict) -> None:
 
 
 def test_a_signal_to_one_stops_both(tmp_path: Path) -> None:
-    process = run_two("stopped", tmp_path)
+    process = launch(SCRIPT, "stopped", tmp_path)
     steps = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert steps == {"stopped_0": "4", "stopped_1": "4"}, process.stderr[-4000:]
 

@@ -1,14 +1,12 @@
 """The driver: the same numbers however the work is cut, and nothing lost on the way."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from drawn import KnowingDetector, draw, make_test_set
+from launched import launched
 
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.images import ImageError
@@ -191,34 +189,24 @@ def test_subset_judges_only_itself(drawn: TestSet, tmp_path: Path) -> None:
 TWO_PROCESSES = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 from drawn import KnowingDetector, draw, make_test_set
 from glipkit.evaluation.build import build_evaluator
 from glipkit.evaluation.run import evaluate
 from glipkit.runtime import distributed
 from glipkit.data.catalog import DatasetSpec
 
-folder = Path(sys.argv[2])
+folder = Path(sys.argv[1])
 distributed.init()
 test_set = make_test_set(DatasetSpec("drawn", folder / "boxes.json", folder / "pictures"))
 detector = KnowingDetector(test_set, mistakes=True)
 results = evaluate(
-    detector, test_set, build_evaluator(test_set), output_dir=Path(sys.argv[3]),
+    detector, test_set, build_evaluator(test_set), output_dir=Path(sys.argv[2]),
     depends_on={"weights": "abc"}, batch_size=2, resume="--resume" in sys.argv,
 )
 assert results.num_images == len(test_set)  # every rank knows
 assert sum(detector.batch_sizes) < len(test_set)
 distributed.shutdown()
 """
-
-
-def start_processes(count: int, script: Path, *args: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}",
-         str(script), *args],
-        check=True, env=environment, timeout=120,
-    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -231,9 +219,8 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
 
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
-    tests, data = str(Path(__file__).parents[1]), str(tmp_path / "data")
-    start_processes(2, script, tests, data, str(tmp_path / "two"))
-    start_processes(2, script, tests, data, str(tmp_path / "cut"), "--resume")
+    launched(script, tmp_path / "data", tmp_path / "two")
+    launched(script, tmp_path / "data", tmp_path / "cut", "--resume")
     for folder in ("two", "cut"):
         assert predictions(tmp_path / folder) == predictions(tmp_path / "one")
         written = json.loads((tmp_path / folder / "results.json").read_text())

@@ -12,6 +12,7 @@ import drawn
 import pytest
 import torch
 import yaml
+from launched import launched
 
 from glipkit.config.load import load_config
 from glipkit.engine.checkpoint import save_weights
@@ -115,12 +116,8 @@ def test_batches_and_workers_change_nothing(
 
 @pytest.mark.slow
 def test_two_processes_change_nothing(home: Path, alone: Path, tmp_path: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    launcher += ["--standalone", str(TOOL), *words(home, tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("written to") == 1  # rank 0 speaks for both
+    said = launched(TOOL, *words(home, tmp_path))
+    assert said.count("written to") == 1  # rank 0 speaks for both
     assert_same_predictions(predictions(alone), predictions(tmp_path))
     assert results(tmp_path)["timing"]["num_processes"] == 2
 

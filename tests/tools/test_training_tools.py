@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from launched import launched
 from test_evaluation_tool import CONFIG, REPOSITORY, TINY, home, write_task  # noqa: F401
 
 from glipkit.engine.tensor_files import read_tensors
@@ -182,13 +183,11 @@ def test_killed_three_times_ends_with_the_same_bits(
 
 @pytest.mark.slow
 def test_two_processes_end_alike_with_copies_and_with_shards(home: Path, tmp_path: Path) -> None:  # noqa: F811
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    tool = str(REPOSITORY / "tools" / "train_net.py")
+    tool = REPOSITORY / "tools" / "train_net.py"
     more = ("TEST.DURING_TRAINING", "True", "SOLVER.USE_EMA_FOR_MONITOR", "True")
     for kind in ("ddp", "fsdp"):
         line = words(home, tmp_path / kind, "SOLVER.PARALLEL", kind, *more)
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, *launcher, tool, *line], env=environment, check=True)
+        launched(tool, *line, timeout=600)
         assert judged_weights(tmp_path / kind / "final_ema") == judged_weights(
             tmp_path / kind / "validation"
         )
