@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from glipkit.data.datasets.coco import CocoDetection
+from glipkit.data.datasets.lvis import LvisDetection
 from glipkit.data.test_set import TestSet
 from glipkit.evaluation.report_figures import picture_errors
 from glipkit.evaluation.report_findings import Findings, study
@@ -70,14 +71,23 @@ def write_report(folder: Path, dataset: CocoDetection, *, num_pictures: int = NU
 
 
 def report_on(test_set: TestSet, folder: Path) -> Path | None:
-    """`write_report` on a test set that was just judged; None, and a line in the log, for captions.
+    """`write_report` on a test set that was just judged.
+
+    None, and a line in the log, for captions and for LVIS, of whose boxes nobody knows all.
 
     Args:
         test_set: what was judged.
         folder: where its results were left.
     """
-    if isinstance(test_set.dataset, CocoDetection):
-        return write_report(folder, test_set.dataset)
+    dataset = test_set.dataset
+    if isinstance(dataset, LvisDetection):
+        logger.warning(
+            "%s: no report, which would call right boxes of unlabelled classes mistakes",
+            test_set.name,
+        )
+        return None
+    if isinstance(dataset, CocoDetection):
+        return write_report(folder, dataset)
     logger.warning("%s: no report, which is made of boxes with classes only", test_set.name)
     return None
 

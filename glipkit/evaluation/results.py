@@ -64,7 +64,8 @@ class Results:
             class_table(self.judgement.per_class),
         ]
         if None in self.metrics.values():
-            parts.append("n/a (-1.000 above): the dataset has no box to measure this on")
+            coco = " (-1.000 above)" if "-1.000" in self.judgement.table else ""
+            parts.append(f"n/a{coco}: the dataset has no box to measure this on")
         if self.failures:
             parts.append(failure_table(self.failures, self.num_images))
         return "\n".join(part for part in parts if part)
