@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glipkit.inference.detector import PhraseDetector
+from glipkit.inference.models import KNOWN
 from glipkit.page import markup
 from glipkit.page.door import gradio
 from glipkit.page.examples import Example, drawn_examples
@@ -13,14 +14,17 @@ from glipkit.page.handlers import HEAT, SLIDERS, Handlers
 from glipkit.page.limits import Limits
 from glipkit.page.questions import Questions
 
-_ABOUT = {
-    "nano": "glip-nano learnt from drawings alone: twelve shapes in ten colours, their sizes, "
-    "patterns and places. On photographs, or for words of another world, its answers mean "
-    "nothing.",
-}
-_ABOUT_OTHERS = (
+_ABOUT_NANO = (
+    "glip-nano learnt from drawings alone: twelve shapes in ten colours, their sizes, patterns and "
+    "places. On photographs, or for words of another world, its answers mean nothing."
+)
+_ABOUT_PUBLISHED = (
     "It was trained on photographs and English words: name things, and what tells them apart. What "
     "it does not know it may still mark, with a low score."
+)
+_ABOUT_OWN = (
+    "Ask it with the words it was trained with. What it does not know it may still mark, with a "
+    "low score."
 )
 _WELCOME = (
     "Drop a picture, say what to look for, and press Find: the boxes appear here. Or begin with "
@@ -64,11 +68,20 @@ def build_page(
     gr = gradio()
     limits = limits or Limits()
     threshold = detector.default_threshold if threshold is None else threshold
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be between 0 and 1, got {threshold}")
+    check_threshold(threshold)
     examples = drawn_examples() if examples is None else examples
     questions = Questions(detector, limits=limits)
     return _Layout(gr, questions, threshold=round(threshold, 2), examples=examples).blocks
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse what no slider can start at.
+
+    Raises:
+        ValueError: it is not between 0 and 1.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be between 0 and 1, got {threshold}")
 
 
 class _Layout:
@@ -259,7 +272,8 @@ class _Layout:
 
 
 def _heading(detector: PhraseDetector) -> str:
-    about = _ABOUT.get(detector.name, _ABOUT_OTHERS)
+    published = _ABOUT_PUBLISHED if detector.name in KNOWN else _ABOUT_OWN
+    about = _ABOUT_NANO if detector.name == "nano" else published
     return (
         "<h1>glipkit <span>words find things in pictures</span></h1>"
         f"<p>{html.escape(about)}</p>"

@@ -154,6 +154,20 @@ def test_the_page_is_put_together() -> None:
     assert page.analytics_enabled is False
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nano", "drawings alone"), ("glip-t", "photographs"), ("mine", "words it was trained with")],
+)
+def test_the_page_claims_nothing_of_a_model_it_does_not_know(name: str, said: str) -> None:
+    detector = FakeDetector()
+    detector.name = name
+    page = build_page(detector, examples=[])
+    values = [getattr(part, "value", None) for part in page.blocks.values()]
+    (head,) = (value for value in values if isinstance(value, str) and "<h1>" in value)
+    assert f"Model: {name} on cpu" in head
+    assert said in head
+
+
 def test_a_threshold_is_a_share() -> None:
     with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
         build_page(FakeDetector(), threshold=1.5, examples=[])
