@@ -18,7 +18,7 @@ from glipkit.inference.detector import PhraseDetector
 from glipkit.page import look
 from glipkit.page.door import gradio
 from glipkit.page.gate import Gate
-from glipkit.page.layout import build_page
+from glipkit.page.layout import build_page, check_threshold
 from glipkit.page.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,9 @@ def serve(
         OSError: the port is taken, or the address is not this machine's.
         ValueError: the threshold is not between 0 and 1; or as `glipkit.load`.
     """
-    gradio()  # before a model is loaded in vain
+    gradio()  # this and what follows before a model is loaded in vain
+    if threshold is not None:
+        check_threshold(threshold)
     limits = limits or Limits()
     host = host.strip("[]")  # of an IPv6 address, as browsers write it
     port = _free_port(host, port)

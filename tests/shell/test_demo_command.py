@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import glipkit
 from glipkit.shell import demo
 from glipkit.shell.main import main
 
@@ -32,3 +33,12 @@ def test_flags_reach_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     (options,) = seen
     assert (options["model"], options["port"], options["threshold"]) == ("glip-t", 8080, 0.3)
     assert options["host"] == "127.0.0.1"
+
+
+def test_a_wrong_threshold_is_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("gradio", reason="needs gradio (pip install 'glipkit[demo]')")
+    monkeypatch.setattr(glipkit, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    assert main(["demo", "--port", "0", "--threshold", "1.5"]) == 2
+    assert "threshold must be between 0 and 1, got 1.5" in capsys.readouterr().err
