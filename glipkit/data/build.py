@@ -180,7 +180,7 @@ def _check_kind(spec: DatasetSpec, *, task: str) -> None:
 
 def _check_words(cfg: CfgNode, spec: DatasetSpec, wordings: str | Path | None) -> None:
     """What is said about classes says nothing about captions."""
-    if spec.kind != "grounding":
+    if not spec.has_captions:
         return
     given = {
         f"prompts {wordings}": wordings is not None,

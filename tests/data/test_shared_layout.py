@@ -27,7 +27,13 @@ def linked(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_published_names(linked: Path) -> None:
-    for name, samples in (("flickr30k_train", 15), ("flickr30k_val", 14), ("refexp_all_val", 37)):
+    for name, samples in (
+        ("flickr30k_train", 15),
+        ("flickr30k_val", 14),
+        ("flickr30k_entities_val", 14),
+        ("refexp_all_val", 37),
+        ("refcoco_val", 37),
+    ):
         source = load_grounding(find_dataset(name))
         assert len(source) == samples
         assert source.path(0).is_file()

@@ -151,6 +151,43 @@ def test_the_published_command_on_real_pictures(
         assert found["failures"] == []
 
 
+def test_the_protocol_of_merged_boxes(home: Path, alone: Path, tmp_path: Path) -> None:
+    assert test_grounding_net.main(words(home, tmp_path, "DATASETS.FLICKR_GT_TYPE", "merged")) == 0
+    found = read(tmp_path, "results")
+    assert found["protocol"]["metric"].startswith('phrase recall, "merged" protocol')
+    assert found["counts"] == read(alone, "results")["counts"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "message"),
+    [
+        ("flickr30k_mine", "finetune_refcoco_val", "is a referring expression"),
+        ("refcoco_mine", "final_flickr_separateGT_val", "is a caption with phrases"),
+        ("flickr30k_mine", "final_flickr_mergedGT_val", "set DATASETS.FLICKR_GT_TYPE merged"),
+    ],
+)
+def test_a_file_of_another_suite_is_one_line(
+    home: Path,
+    shared_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    name: str,
+    file: str,
+    message: str,
+) -> None:
+    (path,) = shared_data.glob(f"*_mini/**/{file}.json")
+    entry = {"ann_file": str(path), "img_dir": str(shared_data / "grounding_mini" / "images")}
+    task = tmp_path / "task.yaml"
+    task.write_text(
+        yaml.safe_dump({"DATASETS": {"REGISTER": {name: entry}, "TEST": f'("{name}",)'}})
+    )
+    assert test_grounding_net.main(words(home, tmp_path, task=task)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert path.name in error
+    assert "Traceback" not in error
+
+
 def test_training_is_validated_on_captions(home: Path, tmp_path: Path) -> None:
     line = words(home, tmp_path, "TEST.DURING_TRAINING", "True")
     line += [*("INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MAX_SIZE_TRAIN", "96"),
