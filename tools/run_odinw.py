@@ -51,13 +51,13 @@ def make_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> list[Outcome]:
     """Do what is not done yet of everything the command asks for."""
     files = expand_task_files(args.task_config) or suite_files(args.suite, CONFIGS)
-    modes = args.mode.split(",")
-    first_words = [*published_overrides(modes[0]), *args.opts]
-    loaded = load_tasks(args.config_file, files, first_words)
     named = [word.strip() for word in args.tasks.split(",") if word.strip()]
-    tasks = choose_tasks([(task.name, file) for task, file in zip(loaded, files)], named)
+    files = [file for _, file in choose_tasks([(file.stem, file) for file in files], named)]
+    modes = args.mode.split(",")
+    loaded = load_tasks(args.config_file, files, [*published_overrides(modes[0]), *args.opts])
+    tasks = [(task.name, file) for task, file in zip(loaded, files)]
     custom = [Recipe.parse(word) for word in args.recipe.split(",") if word]
-    recipes = choose_recipes(parse_seeds(args.shots), custom)
+    recipes = choose_recipes(parse_seeds(args.shots, flag="--shots"), custom)
     jobs = plan_jobs(modes, tasks, recipes, parse_seeds(args.seeds))
     first = loaded[0].cfg
     asked = Asked(

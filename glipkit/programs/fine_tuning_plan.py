@@ -46,15 +46,19 @@ class Recipe:
         ]
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, *, flag: str = "--seeds") -> list[int]:
     """Read "3,30,300"; empty text is no seed.
+
+    Args:
+        text: as typed.
+        flag: after which, for messages.
 
     Raises:
         ValueError: something in it is no number from 0.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if any(not word.isdecimal() for word in words):
-        raise ValueError(f"--seeds takes numbers from 0 with commas between, got {text!r}")
+        raise ValueError(f"{flag} takes numbers from 0 with commas between, got {text!r}")
     return [int(word) for word in words]
 
 

@@ -32,7 +32,7 @@ from glipkit.programs.fine_tuning import (
 )
 from glipkit.programs.odinw_job import Ready, make_ready
 from glipkit.programs.odinw_plan import ZERO_SHOT, Job, published_overrides
-from glipkit.programs.odinw_table import Outcome, write_report
+from glipkit.programs.odinw_table import Outcome, write_report, write_tables
 from glipkit.runtime.distributed import from_main, is_main, world_size
 from glipkit.runtime.locks import FolderLock
 
@@ -63,6 +63,7 @@ class Asked:
             weight=self.weight,
             partial=self.partial,
             only_best=True,
+            allow_changes=True,  # what matters is compared by `Ready`, weights by their bytes
         )
 
 
@@ -83,18 +84,20 @@ def prepare(jobs: Sequence[Job], asked: Asked) -> tuple[list[Ready], list[Outcom
     weights = find_weights(asked.weight)
     ready: list[Ready] = []
     faults: dict[str, Exception] = {}  # by task
-    failed = []
     for job in jobs:
-        if job.task not in faults:
-            try:
-                each = make_ready(job, *_settings(job, asked), asked.folder, weights=weights)
-                if not any(other.job.task == job.task for other in ready):  # once for each task
-                    build_test_sets(each.judged, load_tokenizer(each.judged))
-                ready.append(each)
-                continue
-            except (ValueError, OSError) as error:
-                faults[job.task] = error
-        failed.append(Outcome(job, error=str(faults[job.task])))
+        if job.task in faults:
+            continue
+        try:
+            each = make_ready(
+                *(job, *_settings(job, asked), asked.folder),
+                weights=weights,
+                partial=asked.partial,
+            )
+            if not any(other.job.task == job.task for other in ready):  # once for each task
+                build_test_sets(each.judged, load_tokenizer(each.judged))
+            ready.append(each)
+        except (ValueError, OSError) as error:
+            faults[job.task] = error
     if faults and not asked.keep_going:
         rows = "\n".join(f"  {task}: {error}" for task, error in faults.items())
         kind = FileNotFoundError if _all_missing(faults.values()) else ValueError
@@ -105,6 +108,7 @@ def prepare(jobs: Sequence[Job], asked: Asked) -> tuple[list[Ready], list[Outcom
     for task, error in faults.items():
         logger.error("%s is left out: %s", task, error)
     _check_modes(ready)
+    failed = [Outcome(job, error=str(faults[job.task])) for job in jobs if job.task in faults]
     return [each for each in ready if each.job.task not in faults], failed
 
 
@@ -126,8 +130,8 @@ def run_jobs(
 ) -> list[Outcome]:
     """Do the list together with whoever else works on it; all ranks call this.
 
-    Leaves tables and submissions after every job. A process ends when the whole list is done, so
-    that each has the whole table, and the jobs of one that is killed meanwhile are taken over.
+    Leaves the tables after every job and the submissions at the end. A process ends when the whole
+    list is done, so that each has the whole table, and the jobs of a killed one are taken over.
 
     Args:
         ready: the jobs, from `prepare`.
@@ -156,7 +160,7 @@ def run_jobs(
                 continue
             known[each.job.name] = outcome
             if is_main() and not outcome.found_done:
-                write_report(asked.folder, [*_outcomes(ready, known), *failed])
+                write_tables(asked.folder, [*_outcomes(ready, known), *failed])
         if not busy:
             break
         if not waits:

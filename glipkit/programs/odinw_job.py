@@ -112,7 +112,9 @@ class Ready:
                        other)  # fmt: skip
 
 
-def make_ready(job: Job, cfg: CfgNode, judged: CfgNode, folder: Path, *, weights: Path) -> Ready:
+def make_ready(
+    job: Job, cfg: CfgNode, judged: CfgNode, folder: Path, *, weights: Path, partial: bool = False
+) -> Ready:
     """Look whether a job's data are there, and note what its result will depend on.
 
     Args:
@@ -121,6 +123,7 @@ def make_ready(job: Job, cfg: CfgNode, judged: CfgNode, folder: Path, *, weights
         judged: its configuration for judging.
         folder: OUTPUT_DIR.
         weights: the file that it starts from.
+        partial: only what fits of it is used.
 
     Raises:
         FileNotFoundError: annotations or pictures are missing.
@@ -136,6 +139,7 @@ def make_ready(job: Job, cfg: CfgNode, judged: CfgNode, folder: Path, *, weights
         "settings": settings,
         "judged on": list(judged.DATASETS.TEST),
         "weights": file_digest(weights),
+        "partial": partial,
         "annotations": {name: file_digest(file) for name, file in files.items()},
     }
     asked = json.loads(json.dumps(asked))  # as it will be read back

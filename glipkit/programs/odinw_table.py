@@ -165,7 +165,22 @@ def paper_table(columns: Sequence[Column]) -> str:
 
 
 def write_report(folder: Path, outcomes: Sequence[Outcome]) -> None:
-    """Leave, for each mode, table.txt, table.md, summary.json and the submissions in its folder.
+    """Leave the tables and the submissions.
+
+    Args:
+        folder: OUTPUT_DIR.
+        outcomes: of every job of the command.
+    """
+    write_tables(folder, outcomes)
+    columns: dict[str, list[Outcome]] = {}
+    for each in outcomes:
+        columns.setdefault(each.job.column, []).append(each)
+    for mine in columns.values():
+        write_submission(folder, mine)
+
+
+def write_tables(folder: Path, outcomes: Sequence[Outcome]) -> None:
+    """Leave, for each mode, table.txt, table.md and summary.json in its folder.
 
     Args:
         folder: OUTPUT_DIR.
@@ -179,8 +194,6 @@ def write_report(folder: Path, outcomes: Sequence[Outcome]) -> None:
         write_atomically(place / "table.md", paper_table(columns))
         content = {"figure": FIGURE, "columns": {each.name: each.to_json() for each in columns}}
         write_atomically(place / "summary.json", json.dumps(content, indent=2) + "\n")
-        for shots in dict.fromkeys(each.job.shots for each in mine):
-            write_submission(folder, [each for each in mine if each.job.shots == shots])
 
 
 def write_submission(folder: Path, outcomes: Sequence[Outcome]) -> Path | None:

@@ -202,6 +202,7 @@ def test_the_claim_of_a_killed_process_is_taken_over(
         (("--mode", "half"), "known: zero-shot, full"),
         (("--mode", "full", "--shots", "2"), "--recipe 2_200_4"),
         (("--mode", "full", "MODEL.LANGUAGE_BACKBONE.FREEZE", "True"), "contradict each other"),
+        (("--shots", "x"), "--shots takes numbers"),
         (("--tasks", "Drown"), "is no task here"),
         (("--weight", "missing.pth"), "missing.pth"),
         (("--split", "nowhere"), "unknown dataset 'nowhere'"),
