@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from drawn import SIZES, KnowingDetector, picture_hash, spoiled
+from drawn import SIZES, KnowingDetector
 from PIL import Image
 
 from glipkit.data.caption_test_set import CaptionTestSet, make_caption_test_set
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.captioned_pictures import load_captioned
-from glipkit.data.images import ImageError, read_image
 from glipkit.data.transforms import TestTransform
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.structures.detections import Detections
@@ -100,19 +99,12 @@ class KnowingCaptions(KnowingDetector):
         mistakes: drop some boxes, shift others, and invent some; the same on every call.
     """
 
-    def __init__(self, test_set: CaptionTestSet, *, mistakes: bool = False) -> None:
-        self.batch_sizes: list[int] = []
-        self._answers: dict[str, Detections] = {}
-        dataset = test_set.dataset
-        for index, image in enumerate(dataset.images):
-            try:
-                pixels = test_set.transform(read_image(dataset.path(index), image.size))
-            except ImageError:
-                continue
-            boxes = [boxes for caption in dataset.captions(index) for boxes in caption.boxes]
-            ids = torch.tensor([phrase for phrase, each in enumerate(boxes) for _ in each])
-            scores = 0.9 - 0.001 * torch.arange(len(ids), dtype=torch.float32)
-            truth = Detections(torch.cat(boxes).float(), scores, ids.long(), image.size)
-            if mistakes:
-                truth = spoiled(truth, seed=index, num_phrases=len(boxes))
-            self._answers[picture_hash(pixels)] = truth
+    @staticmethod
+    def truth(test_set: CaptionTestSet, index: int) -> tuple[Detections, int]:
+        """The boxes of all captions of a picture, and how many phrases these have."""
+        captions = test_set.dataset.captions(index)
+        boxes = [boxes for caption in captions for boxes in caption.boxes]
+        ids = torch.tensor([phrase for phrase, each in enumerate(boxes) for _ in each])
+        scores = 0.9 - 0.001 * torch.arange(len(ids), dtype=torch.float32)
+        size = test_set.dataset.images[index].size
+        return Detections(torch.cat(boxes).float(), scores, ids.long(), size), len(boxes)

@@ -13,7 +13,7 @@ from PIL import Image
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.images import ImageError, read_image
-from glipkit.data.test_set import ClassTestSet
+from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.data.transforms import TestTransform
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch
@@ -97,7 +97,7 @@ class KnowingDetector:
         mistakes: drop some boxes, shift others, and invent some; the same on every call.
     """
 
-    def __init__(self, test_set: ClassTestSet, *, mistakes: bool = False) -> None:
+    def __init__(self, test_set: TestSet, *, mistakes: bool = False) -> None:
         self.batch_sizes: list[int] = []
         self._answers: dict[str, Detections] = {}
         dataset = test_set.dataset
@@ -106,11 +106,22 @@ class KnowingDetector:
                 image = read_image(dataset.path(index), record.size)
             except ImageError:
                 continue
-            boxes = [each for each in dataset.ground_truth() if each["image_id"] == record.image_id]
-            answer = _truth(boxes, test_set.category_ids, record.size)
+            answer, num_phrases = self.truth(test_set, index)
             if mistakes:
-                answer = spoiled(answer, seed=index, num_phrases=len(test_set.category_ids))
+                answer = spoiled(answer, seed=index, num_phrases=num_phrases)
             self._answers[picture_hash(test_set.transform(image))] = answer
+
+    @staticmethod
+    def truth(test_set: ClassTestSet, index: int) -> tuple[Detections, int]:
+        """The boxes of a picture, and how many phrases it is asked."""
+        dataset, record = test_set.dataset, test_set.dataset.images[index]
+        boxes = [each for each in dataset.ground_truth() if each["image_id"] == record.image_id]
+        corners = torch.tensor([each["bbox"] for each in boxes], dtype=torch.float32).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2] - 1  # the export counts pixels: it will add the 1 again
+        phrases = [test_set.category_ids.index(each["category_id"]) for each in boxes]
+        scores = 0.9 - 0.001 * torch.arange(len(boxes), dtype=torch.float32)
+        ids = torch.tensor(phrases, dtype=torch.int64)
+        return Detections(corners, scores, ids, record.size), len(test_set.category_ids)
 
     def __call__(
         self,
@@ -125,16 +136,6 @@ class KnowingDetector:
         ]
         assert [answer.image_size for answer in answers] == list(original_sizes)
         return answers
-
-
-def _truth(
-    boxes: list[dict[str, Any]], category_ids: Sequence[int], size: tuple[int, int]
-) -> Detections:
-    corners = torch.tensor([each["bbox"] for each in boxes], dtype=torch.float32).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2] - 1  # the export counts pixels: it will add the 1 again
-    phrases = [category_ids.index(each["category_id"]) for each in boxes]
-    scores = 0.9 - 0.001 * torch.arange(len(boxes), dtype=torch.float32)
-    return Detections(corners, scores, torch.tensor(phrases, dtype=torch.int64), size)
 
 
 def spoiled(truth: Detections, *, seed: int, num_phrases: int) -> Detections:
