@@ -1,9 +1,6 @@
 """Recall of phrases: by hand, and through the driver however the work is cut."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from captioned import (
     write_captions,
 )
 from drawn import KnowingDetector, draw, make_test_set
+from launched import launched
 from tiny import tiny_glip
 
 from glipkit.data.caption_test_set import CaptionTestSet
@@ -292,20 +290,19 @@ def test_real_model_alone_and_in_batches(drawn: CaptionTestSet, tmp_path: Path) 
 TWO_PROCESSES = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 from captioned import KnowingCaptions, caption_test_set
 from glipkit.data.catalog import DatasetSpec
 from glipkit.evaluation.build import build_evaluator
 from glipkit.evaluation.run import evaluate
 from glipkit.runtime import distributed
 
-folder = Path(sys.argv[2])
+folder = Path(sys.argv[1])
 distributed.init()
 spec = DatasetSpec("captions", folder / "captions.json", folder / "pictures", "grounding")
 test_set = caption_test_set(spec)
 detector = KnowingCaptions(test_set, mistakes=True)
 evaluate(
-    detector, test_set, build_evaluator(test_set), output_dir=Path(sys.argv[3]),
+    detector, test_set, build_evaluator(test_set), output_dir=Path(sys.argv[2]),
     depends_on={"weights": "abc"}, batch_size=2,
 )
 assert 0 < sum(detector.batch_sizes) < len(test_set)
@@ -318,13 +315,7 @@ def test_two_processes_give_the_figures_of_one(drawn: CaptionTestSet, tmp_path: 
     expected = run(KnowingCaptions(drawn, mistakes=True), drawn, tmp_path / "one")
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
-    tests, data = str(Path(__file__).parents[1]), str(tmp_path / "data")
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-         str(script), tests, data, str(tmp_path / "two")],
-        check=True, timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())},
-    )  # fmt: skip
+    launched(script, tmp_path / "data", tmp_path / "two")
     assert written(tmp_path / "two") == written(tmp_path / "one")
     assert written(tmp_path / "two", "results")["metrics"] == expected.metrics
 
