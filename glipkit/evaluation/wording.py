@@ -1,7 +1,7 @@
 """Several wordings of the same classes, judged each for itself and side by side."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -95,7 +95,9 @@ class WordingEvaluator:
             details=figures.to_json(),
         )
 
-    def write(self, folder: Path, together: Results) -> None:
+    def write(
+        self, folder: Path, together: Results, settings: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         """Leave each run in `folder`/wording_<name> as if it had been evaluated alone.
 
         And the words of the best one in best_words.yaml, to be laid into a task file.
@@ -103,6 +105,7 @@ class WordingEvaluator:
         Args:
             folder: of the evaluation.
             together: its results.
+            settings: of each run by name, the whole configuration as plain data.
         """
         for each in self._all:
             shared = {k: v for k, v in together.depends_on.items() if k != "wordings"}
@@ -113,6 +116,7 @@ class WordingEvaluator:
                 judgement=each.judgement,
                 num_predictions=len(predictions),
                 depends_on=shared | own,
+                config=dict(settings[each.run.name]),
             )
             alone.write(run_folder(folder, each.run.name), predictions)
         best = self._best(self._compared())

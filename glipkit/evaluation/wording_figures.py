@@ -63,13 +63,14 @@ class WordingFigures:
     best: str  # name of a run: the one with the highest figure, the first of equals
 
     def metrics(self) -> dict[str, float | None]:
-        """Figures by name; None without ground truth, the deviation also for a single run."""
+        """Figures by name, None without ground truth; a single run has no deviation."""
         known = [run.main for run in self.runs if run.main is not None]
         bounds = [max(each.known) for each in self.classes if each.known]
+        deviation = statistics.stdev(known) if len(known) > 1 else None
         return {
             "best_AP": max(known, default=None),
             "mean_AP": statistics.fmean(known) if known else None,
-            "deviation_AP": statistics.stdev(known) if len(known) > 1 else None,
+            **({"deviation_AP": deviation} if len(self.runs) > 1 else {}),
             "lowest_AP": min(known, default=None),
             "configured_AP": self.configured.main,
             "upper_bound_AP": statistics.fmean(bounds) if bounds else None,

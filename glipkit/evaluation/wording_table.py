@@ -48,10 +48,10 @@ def _run_lines(figures: WordingFigures) -> list[str]:
 
 def _summary(figures: WordingFigures) -> list[str]:
     metrics = {name: _figure(value) for name, value in figures.metrics().items()}
+    deviation = metrics.get("deviation_AP", "n/a")
     return [
         f" best {metrics['best_AP']} (run {figures.best}), mean {metrics['mean_AP']}, deviation "
-        f"{metrics['deviation_AP']}, lowest {metrics['lowest_AP']}; as configured "
-        f"{metrics['configured_AP']}",
+        f"{deviation}, lowest {metrics['lowest_AP']}; as configured {metrics['configured_AP']}",
         f" upper bound {metrics['upper_bound_AP']} ({BOUND.removeprefix('upper bound: ')})",
         f" {CHOSEN_HERE}",
     ]

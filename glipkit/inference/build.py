@@ -77,6 +77,12 @@ def load(
     offsets = offset_override(files.tuned) or offset_override(files.weights)
     overrides = ("TEST.PRECISION", precision, *_ONE_PICTURE_AT_A_TIME, *offsets)
     cfg = load_config([config], overrides, quiet=config.is_relative_to(SHIPPED))
+    if cfg.GLIPKNOW.KNOWLEDGE_FILE or cfg.GLIPKNOW.PARALLEL_LANGUAGE_INPUT:
+        logger.warning(
+            "%s tells classes what they are (GLIPKNOW.*), which evaluations do "
+            "(tools/test_grounding_net.py); here words are asked as they are given",
+            config,
+        )
     tokenizer = _load_tokenizer(cfg)  # before anything large is made
     net = build_model(cfg)
     _load_weights(net, files)

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from glipkit.config.load import to_yaml
 from glipkit.data.test_set import TestSet
+from glipkit.data.wording.build import CONFIGURED
 from glipkit.data.wording_test_set import WordingTestSet
 from glipkit.engine.checkpoint import load_weights, weights_hash
 from glipkit.engine.tuned import has_prompt_offset, load_tuned, read_tuned
@@ -129,8 +130,28 @@ def judge(
     if is_main():
         write_atomically(folder / "config.yaml", to_yaml(cfg))
         if isinstance(evaluator, WordingEvaluator):
-            evaluator.write(folder, results)
+            _write_runs(cfg, test_set, evaluator, folder, results)
     return results
+
+
+def _write_runs(
+    cfg: CfgNode,
+    test_set: WordingTestSet,
+    evaluator: WordingEvaluator,
+    folder: Path,
+    results: Results,
+) -> None:
+    """Leave every wording as if it had been evaluated alone, with what would do that."""
+    settings = {}
+    for run in test_set.runs:
+        alone = settings[run.name] = cfg.clone()
+        alone.defrost()
+        if run.name != CONFIGURED:
+            alone.DATASETS.USE_CAPTION_PROMPT = True
+            alone.DATASETS.CAPTION_PROMPT = [dict(said) for said in run.said]
+        alone.freeze()
+        write_atomically(run_folder(folder, run.name) / "config.yaml", to_yaml(alone))
+    evaluator.write(folder, results, settings)
 
 
 def to_look_at(test_set: TestSet, folder: Path) -> tuple[TestSet, Path]:

@@ -141,6 +141,11 @@ def test_wordings_side_by_side_are_wordings_alone(
         torch.testing.assert_close(scores(ours), scores(folder), rtol=1e-4, atol=1e-4)
         protocol = results(ours)["protocol"]
         assert protocol == results(folder)["protocol"]
+    command = ["--config-file", str(together / "wording_2" / "config.yaml")]
+    command += ["--weight", str(home / "tiny.safetensors"), "OUTPUT_DIR", str(tmp_path / "redone")]
+    assert test_grounding_net.main(command) == 0
+    redone = tmp_path / "redone" / "config" / "drawn"
+    assert results(redone)["protocol"] == results(alone)["protocol"]
     again = words(home, tmp_path / "together", "--prompts", str(home / "prompts.yaml"), "--resume")
     assert test_grounding_net.main(again) == 0
     assert results(together)["timing"]["num_images"] == 0

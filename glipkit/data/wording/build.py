@@ -11,7 +11,7 @@ from glipkit.grounding.knowledge import GPT3, WIKI, Knowledge, load_knowledge, p
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.grounding.wordings import load_wordings
 
-__all__ = ["Asking", "build_asking", "build_wordings"]
+__all__ = ["CONFIGURED", "Asking", "build_asking", "build_wordings"]
 
 CONFIGURED = "configured"  # the run whose words are those of the configuration
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from glipkit.layers.numerics import at_least_float32
 from glipkit.modeling.language.features import TextFeatures
 
 
@@ -23,8 +24,10 @@ def class_vectors(captions: TextFeatures, aggregation: str) -> TextFeatures:
     def vectors(tokens: Tensor) -> Tensor:
         if aggregation == "first":
             return tokens[None, :, 0]
-        weights = captions.mask[..., None].to(tokens.dtype)  # (K, L, 1)
-        return ((tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1))[None]
+        values = at_least_float32(tokens)
+        weights = captions.mask[..., None].to(values.dtype)  # (K, L, 1)
+        mean = (values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return mean.to(tokens.dtype)[None]
 
     hidden = vectors(captions.hidden)
     mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
