@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RECALLS = np.linspace(0, 1, 101)  # where COCO and LVIS read their curves
-_BYTES = 96 * 2**20  # that the curves of all classes and draws may take
+_BYTES = 96 * 2**20  # that the curves, or the running sums of a class, may take for all draws
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +23,55 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassMatches:
-    """N boxes of one class, best first, and the objects they should find."""
+class Matches:
+    """Boxes of one class that are right or wrong in a range of areas, best first; see `gather`."""
 
     image: np.ndarray  # (N,) int64: whose picture, numbered as the dataset has them
     rank: np.ndarray  # (N,) int64: place among the class's boxes in its picture, from 0
-    settings: tuple[tuple[Setting, ...], ...]  # A areas of T overlaps
-    # For each area: pictures with objects to be found, and how many.
-    objects: tuple[tuple[np.ndarray, np.ndarray], ...]
+    settings: tuple[Setting, ...]  # T overlaps
+    objects: tuple[np.ndarray, np.ndarray]  # pictures with objects to be found, and how many
 
 
-def rows_at_once(num_classes: int, num_areas: int, num_overlaps: int) -> int:
-    """How many draws can be judged together in bounded memory."""
-    row = 8 * max(num_classes, 1) * num_areas * num_overlaps * len(RECALLS)
-    return int(np.clip(_BYTES // row, 1, 64))
+# For each class its matches in each of A ranges of areas.
+Classes = Sequence[Sequence[Matches]]
+
+
+def gather(
+    image: np.ndarray,
+    rank: np.ndarray,
+    right: np.ndarray,
+    pardoned: np.ndarray,
+    objects: tuple[np.ndarray, np.ndarray],
+) -> Matches:
+    """Keep what counts: boxes of another size than is asked for are most, and say nothing.
+
+    Args:
+        image: (N,) of all boxes of a class, best first.
+        rank: (N,).
+        right: (T, N) bool.
+        pardoned: (T, N) bool: neither right nor wrong.
+        objects: as in `Matches`.
+    """
+    kept = np.flatnonzero(~pardoned.all(axis=0))
+    settings = (
+        Setting(np.flatnonzero(hit), np.flatnonzero(spared))
+        for hit, spared in zip(right[:, kept], pardoned[:, kept])
+    )
+    return Matches(image[kept], rank[kept], tuple(settings), objects)
+
+
+def rows_at_once(classes: Classes) -> int:
+    """How many draws can be judged together in bounded memory, 64 at most."""
+    if not classes:
+        return 1
+    overlaps = len(classes[0][0].settings)
+    curves = len(classes) * len(classes[0]) * overlaps * len(RECALLS)
+    largest = max(len(one.image) for by_area in classes for one in by_area)
+    return int(np.clip(_BYTES // (8 * max(curves, 4 * largest)), 1, 64))
 
 
 def weighed_curves(
-    classes: Sequence[ClassMatches], weights: np.ndarray, *, limits: Sequence[int] = ()
+    classes: Classes, weights: np.ndarray, *, limits: Sequence[int] = ()
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Curves and recalls of K classes.
 
@@ -53,20 +84,21 @@ def weighed_curves(
         Precision at 101 recalls (R, A, T, 101, K), recall (R, A, T, K), and recall with each
         limit, (R, limits, T, K) of the first area; -1 where a class has no object.
     """
-    areas, overlaps = len(classes[0].settings), len(classes[0].settings[0])
+    areas, overlaps = len(classes[0]), len(classes[0][0].settings)
     shape = (len(weights), areas, overlaps)
     precision = np.full((*shape, len(RECALLS), len(classes)), -1.0)
     recall = np.full((*shape, len(classes)), -1.0)
     limited = np.full((len(weights), len(limits), overlaps, len(classes)), -1.0)
-    for number, one in enumerate(classes):
-        judged = np.cumsum(weights[:, one.image], axis=1)  # (R, N)
-        for area, (settings, (images, counts)) in enumerate(zip(one.settings, one.objects)):
+    for number, by_area in enumerate(classes):
+        for area, one in enumerate(by_area):
+            images, counts = one.objects
             total = weights[:, images] @ counts  # (R,)
             known = total > 0
             if not known.any():
                 continue
             needed = _needed(np.maximum(total, 1))
-            for overlap, setting in enumerate(settings):
+            judged = np.cumsum(weights[:, one.image], axis=1)  # (R, N)
+            for overlap, setting in enumerate(one.settings):
                 curve, hits = _curve(one, setting, judged, weights, needed)
                 precision[known, area, overlap, :, number] = curve[known]
                 recall[known, area, overlap, number] = hits[known] / total[known]
@@ -78,7 +110,7 @@ def weighed_curves(
 
 
 def _curve(
-    one: ClassMatches,
+    one: Matches,
     setting: Setting,
     judged: np.ndarray,
     weights: np.ndarray,

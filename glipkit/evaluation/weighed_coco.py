@@ -9,8 +9,8 @@ from pycocotools.cocoeval import COCOeval
 from glipkit.data.datasets.coco import CocoDetection
 from glipkit.evaluation.coco import METRICS, matched
 from glipkit.evaluation.weighed_ap import (
-    ClassMatches,
-    Setting,
+    Matches,
+    gather,
     mean_of_known,
     rows_at_once,
     weighed_curves,
@@ -39,7 +39,7 @@ class WeighedCoco:
         # pycocotools has pictures by ascending id, and each class in turn
         order = np.array([number_of[image_id] for image_id in judge.params.imgIds], dtype=np.int64)
         self._classes = [_class_matches(judge, place, order) for place in range(self.num_classes)]
-        self.rows_at_once = rows_at_once(self.num_classes, 4, len(judge.params.iouThrs))
+        self.rows_at_once = rows_at_once(self._classes)
 
     def figures(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Weighable.figures`."""
@@ -63,8 +63,8 @@ def _twelve(precision: np.ndarray, recall: np.ndarray, limited: np.ndarray) -> l
     ]
 
 
-def _class_matches(judge: COCOeval, place: int, order: np.ndarray) -> ClassMatches:
-    """What pycocotools found for one class.
+def _class_matches(judge: COCOeval, place: int, order: np.ndarray) -> list[Matches]:
+    """What pycocotools found for one class, in each range of areas.
 
     Args:
         judge: evaluated, not accumulated.
@@ -84,20 +84,15 @@ def _class_matches(judge: COCOeval, place: int, order: np.ndarray) -> ClassMatch
     rank = np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)])
     scores = np.concatenate([np.zeros(0), *(cell["dtScores"] for _, cell in by_area[0])])
     best = np.argsort(-scores, kind="mergesort")  # as pycocotools sorts
-    settings, objects = [], []
+    matches = []
     for cells in by_area:
         found = _joined([cell["dtMatches"] for _, cell in cells], overlaps)[:, best] != 0
         pardoned = _joined([cell["dtIgnore"] for _, cell in cells], overlaps)[:, best] != 0
-        settings.append(
-            tuple(
-                Setting(np.flatnonzero(hit & ~spared), np.flatnonzero(spared))
-                for hit, spared in zip(found, pardoned)
-            )
-        )
         wanted = [(each, int((np.asarray(cell["gtIgnore"]) == 0).sum())) for each, cell in cells]
         table = np.array([row for row in wanted if row[1]], dtype=np.int64).reshape(-1, 2)
-        objects.append((table[:, 0], table[:, 1]))
-    return ClassMatches(image[best], rank[best], tuple(settings), tuple(objects))
+        objects = table[:, 0], table[:, 1]
+        matches.append(gather(image[best], rank[best], found & ~pardoned, pardoned, objects))
+    return matches
 
 
 def _joined(parts: Sequence[np.ndarray], overlaps: int) -> np.ndarray:

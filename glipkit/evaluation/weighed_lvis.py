@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from glipkit.data.datasets.lvis import LvisDetection
-from glipkit.evaluation.lvis_match import FOUND, FREE, IOUS, match
+from glipkit.evaluation.lvis_match import FOUND, FREE, match
 from glipkit.evaluation.lvis_truth import LvisTruth, among, image_order, read_truth
 from glipkit.evaluation.weighed_ap import (
-    ClassMatches,
-    Setting,
+    Matches,
+    gather,
     mean_of_known,
     rows_at_once,
     weighed_curves,
@@ -37,15 +37,15 @@ class WeighedLvis:
         number_of = image_order(dataset)
         self.num_pictures = truth.num_images
         self.num_classes = len(dataset.categories)
-        self.rows_at_once = rows_at_once(self.num_classes, 1, len(IOUS))
         self._frequencies = np.array([each.frequency for each in dataset.categories])
         found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
         for each in results:
             found[each["category_id"]].append(each)
         self._classes = [
-            _class_matches(place, found.pop(each.category_id, []), number_of, truth)
+            [_matches(place, found.pop(each.category_id, []), number_of, truth)]
             for place, each in enumerate(dataset.categories)
         ]
+        self.rows_at_once = rows_at_once(self._classes)
         if found:
             raise ValueError(f"{dataset.name} has no class with the id {next(iter(found))}")
 
@@ -66,12 +66,12 @@ class WeighedLvis:
         return np.array(metrics), np.where(classes > -1, classes, np.nan)
 
 
-def _class_matches(
+def _matches(
     place: int,
     results: Sequence[Mapping[str, Any]],
     number_of: Mapping[int, int],
     truth: LvisTruth,
-) -> ClassMatches:
+) -> Matches:
     """What the boxes of one class found, of all sizes, in pictures where it is labelled."""
     image = np.array([number_of[each["image_id"]] for each in results], dtype=np.int64)
     boxes = np.array([each["bbox"] for each in results], dtype=np.float64).reshape(-1, 4)
@@ -82,14 +82,5 @@ def _class_matches(
     found = match(keys, boxes, truth, rows)[0]  # (10, N)
     spared = (found != FOUND) & ((found != FREE) | among(keys, truth.partly))
     wanted, counts = np.unique(truth.keys[rows] - place * truth.num_images, return_counts=True)
-    return ClassMatches(
-        image=image,
-        rank=np.zeros(len(image), dtype=np.int64),  # no figure is limited by it
-        settings=(
-            tuple(
-                Setting(np.flatnonzero(hit == FOUND), np.flatnonzero(pardoned))
-                for hit, pardoned in zip(found, spared)
-            ),
-        ),
-        objects=((wanted, counts),),
-    )
+    no_rank = np.zeros(len(image), dtype=np.int64)  # no figure is limited by it
+    return gather(image, no_rank, found == FOUND, spared, (wanted, counts))
