@@ -1,9 +1,7 @@
 """The tools on captions, as typed: phrases are judged after training and during it."""
 
 import json
-import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import drawn
 import pytest
 import torch
 import yaml
+from launched import launched
 from test_evaluation_tool import CONFIG, REPOSITORY, TINY, TOOL, write_task
 from tiny_run import write_run
 
@@ -99,11 +98,7 @@ def test_resumed_without_the_model(home: Path, alone: Path, capsys: pytest.Captu
 
 @pytest.mark.slow
 def test_two_processes_change_nothing(home: Path, alone: Path, tmp_path: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    launcher += ["--standalone", str(TOOL), *words(home, tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(TOOL, *words(home, tmp_path))
     assert_same(alone, tmp_path)
     assert read(tmp_path, "results")["timing"]["num_processes"] == 2
 
