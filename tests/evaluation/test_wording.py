@@ -10,6 +10,7 @@ import torch
 import yaml
 from drawn import KnowingDetector, draw, make_test_set
 
+from glipkit.data.datasets.lvis import load_lvis
 from glipkit.data.test_set import ClassTestSet
 from glipkit.data.wording_test_set import WordingRun, WordingTestSet, make_wording_test_set
 from glipkit.evaluation.build import build_evaluator
@@ -136,6 +137,29 @@ def test_each_run_is_left_as_if_evaluated_alone(drawn: ClassTestSet, tmp_path: P
             assert first == second
     whole = json.loads((tmp_path / "all" / "predictions.json").read_text())
     assert whole == json.loads((tmp_path / "1" / "predictions.json").read_text())
+
+
+def test_lvis_files_have_runs_too(tmp_path: Path) -> None:
+    spec = replace(draw(tmp_path / "data"), kind="lvis")
+    content = json.loads(spec.ann_file.read_text())
+    for image in content["images"]:
+        image |= {"neg_category_ids": [11], "not_exhaustive_category_ids": []}
+    for category, frequency in zip(content["categories"], "rcf"):
+        category["frequency"] = frequency
+    spec.ann_file.write_text(json.dumps(content))
+    labelled = replace(make_test_set(spec, chunk_size=2), dataset=load_lvis(spec))
+    test_set = runs_of(labelled, ("configured", "1", "2"))
+    results = run(test_set, Understanding(labelled, [(0,), (0, 1), (2,)]), tmp_path / "all")
+    assert results.metrics["upper_bound_AP"] > results.metrics["best_AP"] > 0.2
+    assert "APr" in results.report()
+    alone = test_set.runs[1].test_set
+    expected = evaluate(
+        *(Understanding(labelled, [(0, 1)]), alone, build_evaluator(alone)),
+        **{"output_dir": tmp_path / "alone", "depends_on": {"weights": "abc"}},
+    )
+    ours = json.loads((tmp_path / "all" / "wording_1" / "results.json").read_text())
+    assert ours["metrics"] == pytest.approx(expected.metrics, nan_ok=True)
+    assert ours["protocol"] == json.loads(json.dumps(expected.depends_on))
 
 
 def test_the_best_words_fit_into_a_task_file(drawn: ClassTestSet, tmp_path: Path) -> None:
