@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launched import launched
+from launched import ENVIRONMENT, launched
 from test_caption_tools import FLICKR
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,6 +35,7 @@ def _linked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     script["link_all"](shared_data, root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATASET", str(root))
+        patch.setitem(ENVIRONMENT, "DATASET", str(root))
         yield
 
 
