@@ -1,6 +1,5 @@
 """A file from a server: fetched in pieces that add up, and known again by its SHA-256."""
 
-import hashlib
 import http.client
 import json
 import logging
@@ -12,7 +11,7 @@ import urllib.request
 from http import HTTPStatus
 from pathlib import Path
 
-from glipkit.runtime.files import write_atomically
+from glipkit.runtime.files import file_sha256, write_atomically
 from glipkit.runtime.progress import byte_progress
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def fetch(url: str, path: Path, *, sha256: str | None = None, timeout: float = 6
     if is_new:
         path.parent.mkdir(parents=True, exist_ok=True)
         _fetch_whole(url, path, timeout)
-    found = _hash(path)
+    found = file_sha256(path)
     if sha256 is not None and found != sha256.lower():
         if is_new:
             path.unlink()
@@ -175,8 +174,3 @@ def _note(path: Path) -> dict[str, object]:
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

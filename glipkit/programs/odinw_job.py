@@ -1,6 +1,5 @@
 """One ODinW job and what is on the disk of it: what it depends on, how far it is, its result."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from yacs.config import CfgNode
 from glipkit.data.catalog import find_dataset
 from glipkit.engine.run_folder import RUN, SAME_RUN
 from glipkit.programs.odinw_plan import ZERO_SHOT, Job
-from glipkit.runtime.files import write_atomically
+from glipkit.runtime.files import file_sha256, write_atomically
 from glipkit.runtime.settings import differences, flatten_settings
 
 logger = logging.getLogger(__name__)
@@ -151,8 +150,7 @@ def file_digest(path: Path) -> str:
     stat = path.stat()
     key = (path.absolute(), stat.st_size, stat.st_mtime_ns)
     if key not in _digests:
-        with path.open("rb") as file:
-            _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        _digests[key] = file_sha256(path)
     return _digests[key]
 
 
