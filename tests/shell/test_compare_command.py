@@ -1,6 +1,7 @@
 """`glipkit compare` on evaluations of drawn datasets."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from glipkit.config.load import to_yaml
 from glipkit.data.catalog import DatasetSpec
 from glipkit.evaluation.build import build_evaluator
 from glipkit.evaluation.run import evaluate
+from glipkit.shell.compare import EXAMPLES
 from glipkit.shell.main import main
 
 PROTOCOL = {"precision": "float32", "augmentation": None, "model": {"depths": [2, 2]}}
@@ -225,3 +227,16 @@ def test_recall_of_phrases(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     low, high = first["intervals"][0]
     assert low <= first["differences"][0] <= high <= 0
     assert found["per_class"] == []
+
+
+def test_examples_run(
+    right: Path, wrong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (("old", right), ("new", wrong), ("plain", right)):
+        shutil.copytree(folder, tmp_path / name / "task" / "val")
+    edited(wrong, tmp_path / "flipped" / "task" / "val", augmentation={"flip": "yes"})
+    lines = [line for line in EXAMPLES.splitlines() if line.startswith("  glipkit ")]
+    assert len(lines) == 2
+    for line in lines:
+        assert main([*shlex.split(line)[1:], "--resamples", "5"]) == 0, line
