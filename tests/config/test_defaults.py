@@ -37,9 +37,7 @@ OURS = {
 }
 
 # Keys that wait for what will read them; whoever builds it strikes them off.
-WAITING_FOR_SUITES = (
-    "GLIPKNOW.MAX_NUM_CLASSES_PER_BATCH_TRAIN",
-)
+WAITING_FOR_SUITES = ("GLIPKNOW.MAX_NUM_CLASSES_PER_BATCH_TRAIN",)
 
 
 def as_json(value: object) -> object:
