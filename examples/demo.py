@@ -34,6 +34,7 @@ NANO = REPOSITORY / "glipkit" / "models" / "nano"
 SEED = 0  # of the world; the pictures to judge by are others than those to learn from
 CLASSES_PER_PROMPT = 12
 WORDS_PER_PROMPT = 9  # of the test of single words: divides their number, so none meets its synonym
+SHOWN_FROM = 0.5  # the score from which on nano is right more often than not
 logger = logging.getLogger("glipkit.demo")
 
 
@@ -87,7 +88,8 @@ def ask(world: Path, out: Path, weight: str) -> dict[str, Path]:
             code = test_grounding_net.main(
                 [
                     *("--config-file", str(NANO / "config.yaml"), "--task_config", str(task)),
-                    *("--weight", weight, "--save-pictures", "24", "OUTPUT_DIR", str(out)),
+                    *("--weight", weight, "--save-pictures", "24"),
+                    *("--show-from", str(SHOWN_FROM), "OUTPUT_DIR", str(out)),
                 ]
             )
         if code:

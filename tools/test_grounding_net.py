@@ -36,6 +36,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable picture")
     parser.add_argument("--prompts", metavar="FILE", help="compare several wordings of the classes")
     parser.add_argument("--save-pictures", type=int, default=0, metavar="N", help="annotate N")
+    parser.add_argument(
+        "--show-from", type=float, default=0.3, metavar="SCORE", help="boxes on those (default 0.3)"
+    )
     parser.add_argument("--report", action="store_true", help="leave report.html, to be looked at")
     return parser
 
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
         )
         if is_main():
             shown = to_look_at(test_set, folder)
-            save_pictures(*shown, count=args.save_pictures)
+            save_pictures(*shown, count=args.save_pictures, score_threshold=args.show_from)
             print(f"{each.report()}\nwritten to {folder}")
             if args.report:
                 report_on(*shown)

@@ -174,6 +174,15 @@ def test_pictures_are_saved(home: Path, tmp_path: Path) -> None:
     assert (folder / "pictures.png").is_file()
 
 
+def test_boxes_are_shown_from_the_score_that_is_asked(home: Path, tmp_path: Path) -> None:
+    drawn = {}
+    for score in ("0", "1"):
+        run(home, tmp_path / score, "--save-pictures", "1", "--show-from", score)
+        (path,) = (tmp_path / score / "drawn" / "drawn" / "pictures").glob("*.png")
+        drawn[score] = path.read_bytes()
+    assert drawn["0"] != drawn["1"]
+
+
 def test_several_tasks_give_an_overview(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
