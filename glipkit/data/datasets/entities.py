@@ -13,8 +13,8 @@ from glipkit.data.datasets.entities_files import (
     Annotation,
     EntityPhrase,
     Sentence,
-    read_annotation,
-    read_sentences,
+    parse_annotation,
+    parse_sentences,
 )
 from glipkit.data.datasets.grounding_file import GroundingFile, assemble
 from glipkit.data.datasets.json_values import check_unique
@@ -91,14 +91,20 @@ class _Reader:
     def _read(self, picture: str) -> tuple[list[Sentence], Annotation]:
         sentences = sentences_file(self._folder, picture)
         annotation = self._folder / ANNOTATIONS / f"{picture}.xml"
-        for file in (sentences, annotation):
-            if not file.is_file():
-                raise FileNotFoundError(
-                    f"{self._path} lists picture {picture}, but there is no {file}; unpack "
-                    "annotations.zip of Flickr30K Entities beside the list (see DATASET.md)"
-                )
-            self.digest.update(file.read_bytes())
-        return read_sentences(sentences), read_annotation(annotation)
+        return (
+            parse_sentences(self._content(sentences, picture), sentences),
+            parse_annotation(self._content(annotation, picture), annotation),
+        )
+
+    def _content(self, file: Path, picture: str) -> bytes:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{self._path} lists picture {picture}, but there is no {file}; unpack "
+                "annotations.zip of Flickr30K Entities beside the list (see DATASET.md)"
+            )
+        raw = file.read_bytes()
+        self.digest.update(raw)
+        return raw
 
     def _check_name(
         self, picture: str, annotation: Annotation, known: set[str], owners: dict[str, str]

@@ -15,6 +15,7 @@ _PHRASE = re.compile(
     r"\[/EN#(?P<id>\d+)(?P<types>(?:/[^\s/\[\]]+)+)\s+(?P<words>[^\[\]]*[^\[\]\s])\s*\]"
 )
 _MARK = "[/EN#"
+_END_OF_LINE = re.compile(r"\r\n?|\n")  # no other: a sentence may hold what splitlines() splits at
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -42,18 +43,20 @@ class Annotation:
     file_name: str
     size: tuple[int, int]  # (height, width) in pixels
     boxes: dict[str, list[tuple[int, int, int, int]]]  # entity -> x1, y1, x2, y2 in pixels
-    boxless: frozenset[str]  # entities of which it says that they have no box
 
 
-def read_sentences(path: Path) -> list[Sentence]:
+def parse_sentences(raw: bytes, path: Path) -> list[Sentence]:
     """The captions of a picture; blank lines are none.
 
+    Args:
+        raw: what its file holds.
+        path: of the file, for messages.
+
     Raises:
-        FileNotFoundError: the file is not there.
         ValueError: it is not UTF-8, or a phrase is not marked as it should be; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = _END_OF_LINE.split(raw.decode())
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}; copy or download it again") from None
     return [
@@ -96,15 +99,18 @@ def _joined(text: str, more: str) -> str:
     return " ".join([*text.split(), *more.split()])
 
 
-def read_annotation(path: Path) -> Annotation:
+def parse_annotation(raw: bytes, path: Path) -> Annotation:
     """The boxes of a picture's entities. A box may belong to several.
 
+    Args:
+        raw: what the picture's file holds.
+        path: of the file, for messages.
+
     Raises:
-        FileNotFoundError: the file is not there.
         ValueError: it is not XML, or what it must say is missing or no number; names the entity.
     """
     try:
-        root = ElementTree.fromstring(path.read_bytes())
+        root = ElementTree.fromstring(raw)
     except ElementTree.ParseError as error:
         raise ValueError(
             f"{path} is not XML ({error}); was it copied or unpacked to its end?"
@@ -117,20 +123,16 @@ def read_annotation(path: Path) -> Annotation:
     if height < 1 or width < 1:
         raise ValueError(f"{path}: a picture of {width} x {height} pixels; expected its real size")
     boxes: dict[str, list[tuple[int, int, int, int]]] = {}
-    boxless: set[str] = set()
-    for entities, corners in _objects(root, path):
+    for entities, corners in _boxes(root, path):
         for entity in entities:
-            if corners is None:
-                boxless.add(entity)
-            else:
-                boxes.setdefault(entity, []).append(corners)
-    return Annotation(file_name, (height, width), boxes, frozenset(boxless - boxes.keys()))
+            boxes.setdefault(entity, []).append(corners)
+    return Annotation(file_name, (height, width), boxes)
 
 
-def _objects(
+def _boxes(
     root: ElementTree.Element, path: Path
-) -> Iterator[tuple[list[str], tuple[int, int, int, int] | None]]:
-    """Entities, and a box of theirs or None."""
+) -> Iterator[tuple[list[str], tuple[int, int, int, int]]]:
+    """Entities, and a box of theirs."""
     for number, entry in enumerate(root.iter("object"), start=1):
         entities = [(name.text or "").strip() for name in entry.findall("name")]
         if not entities or not all(entities):
@@ -144,8 +146,6 @@ def _objects(
             raise ValueError(
                 f"{path}: {who} has neither a <bndbox> nor <nobndbox>1</nobndbox>; give it one"
             )
-        if not found:
-            yield entities, None
         for box in found:
             x1, y1, x2, y2 = (_number(box, corner, path, who) for corner in _CORNERS)
             yield entities, (x1, y1, x2, y2)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glipkit.data.datasets.entities import sentences_file
-from glipkit.data.datasets.entities_files import Sentence, read_sentences
+from glipkit.data.datasets.entities_files import Sentence, parse_sentences
 from glipkit.data.datasets.grounding_file import GroundingRecord
 from glipkit.structures.prompts import Phrase
 
@@ -51,7 +51,7 @@ class PhraseTypes:
         if self._last is None or self._last[0] != file:
             if not file.is_file():
                 raise self._differs(record, f"there is no {file} (original_img_id: {picture!r})")
-            self._last = file, read_sentences(file)
+            self._last = file, parse_sentences(file.read_bytes(), file)
         sentences = self._last[1]
         place = int(number) if str(number).isdecimal() else -1
         if not 0 <= place < len(sentences):

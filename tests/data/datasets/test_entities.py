@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from glipkit.data.datasets.entities import read_entities
-from glipkit.data.datasets.entities_files import parse_sentence, read_annotation
+from glipkit.data.datasets.entities_files import parse_sentence
 from glipkit.data.datasets.grounding_file import GroundingFile, read_grounding_file
 
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>22</ymax></bndbox>"
@@ -76,6 +76,21 @@ def test_a_split_as_a_grounding_file(tmp_path: Path) -> None:
     assert len(second.boxes) == 0
 
 
+def test_only_line_ends_end_a_sentence(tmp_path: Path) -> None:
+    """Not what else Python splits lines at: the sentences behind it would have other numbers."""
+    sentences = "[/EN#1/people A man]\u2028and\x85[/EN#2/other a ball]\r\n\r\n[/EN#1/people He]"
+    file = read_entities(write(tmp_path, sentences))
+    assert [each.caption for each in file] == ["A man and a ball", "He"]
+    assert [each.extras["sentence_id"] for each in file] == [0, 1]
+
+
+def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
+    read_entities(write(tmp_path))
+    assert sorted(read) == ["7.txt", "7.xml", "val.txt"]
+
+
 def test_the_digest_knows_every_file(tmp_path: Path) -> None:
     listed = write(tmp_path)
     digests = {read_entities(listed).digest}
@@ -142,7 +157,6 @@ def test_a_list_of_something_else(tmp_path: Path, text: str, message: str) -> No
 
 def test_entities_without_boxes(tmp_path: Path) -> None:
     path = write(tmp_path).parent / "Annotations" / "7.xml"
-    assert read_annotation(path).boxless == {"3"}
     objects = "<object><name>1</name><nobndbox>1</nobndbox></object>"
     path.write_text(xml(objects=objects))
     with pytest.raises(ValueError, match=r"val\.txt: none of its 0 annotations"):
