@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from glipkit.data.datasets.captioned_pictures import CaptionedPictures
+from glipkit.data.datasets.judged_caption import ALL
 from glipkit.evaluation.coco_results import decimals
 from glipkit.evaluation.evaluator import check_answers
 from glipkit.structures.boxes import iou
@@ -16,7 +17,6 @@ from glipkit.structures.detections import Detections
 
 RANKS = (1, 5, 10)
 IOU = 0.5  # from which on a box is a right one
-ALL = "all"  # the group of every phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def first_hit(found: Tensor, truth: Tensor) -> int | None:
 
 
 def by_group(hits: Iterable[Hit]) -> dict[str, list[int | None]]:
-    """The ranks of all phrases, and those of each group where there are several.
+    """The ranks of all phrases, and those of each group unless one group is all phrases.
 
     A phrase of several groups counts once in each (BEHAVIOUR 15).
     """
@@ -133,7 +133,9 @@ def by_group(hits: Iterable[Hit]) -> dict[str, list[int | None]]:
         ranks[ALL].append(hit.rank)
         for group in hit.groups:
             groups[group].append(hit.rank)
-    return ranks | dict(sorted(groups.items())) if len(groups) > 1 else ranks
+    if len(groups) == 1 and ranks[ALL] in groups.values():
+        return ranks
+    return ranks | dict(sorted(groups.items()))
 
 
 def share_within(ranks: Sequence[int | None], count: int | None) -> float | None:

@@ -103,6 +103,20 @@ def test_types_count_a_phrase_each(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_type_that_only_some_phrases_have_is_shown(tmp_path: Path) -> None:
+    image = record(7, "a.png", SIZE, "a dog and a red ball")
+    image |= {"tokens_positive_eval": [[[0, 5]], [[10, 20]]]}
+    boxes = [answer(1, 7, [10, 10, 10, 20], [[0, 5]]), answer(2, 7, [0, 0, 9, 9], [[10, 20]])]
+    metrics = []
+    for types in ([["animals"], []], [["animals"], ["animals"]]):
+        spec = write_captions(tmp_path, [{**image, "phrase_types": types}], boxes)
+        judge = PhraseRecall(load_captioned(spec))
+        judge.process(7, found((0, 0.9, TRUTH)))
+        metrics.append(judge.evaluate().metrics)
+    assert (metrics[0]["R@1"], metrics[0]["R@1/animals"]) == (0.5, 1)
+    assert set(metrics[1]) == {"R@1", "R@5", "R@10", "R@all"}  # the type of all of them
+
+
 def test_equal_scores_are_judged_in_one_order(judge: PhraseRecall) -> None:
     other = [0.0, 0, 9, 9]
     judge.process(7, found((0, 0.5, TRUTH), (0, 0.5, other)))

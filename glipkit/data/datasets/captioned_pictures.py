@@ -80,8 +80,13 @@ class CaptionedPictures:
         return caption
 
     def first(self, count: int) -> "CaptionedPictures":
-        """The same dataset cut to its first `count` pictures (TEST.SUBSET)."""
-        return replace(self, images=self.images[:count], records=self.records[:count])
+        """The same dataset cut to its first `count` pictures (TEST.SUBSET).
+
+        What is not judged was counted in the whole file, so of fewer pictures nothing is said.
+        """
+        images, records = self.images[:count], self.records[:count]
+        known = self.not_judged if len(images) == len(self) else {}
+        return replace(self, images=images, records=records, not_judged=known)
 
 
 def load_captioned(spec: DatasetSpec, *, merged: bool = False) -> CaptionedPictures:
@@ -143,8 +148,9 @@ def _check_record(record: GroundingRecord, spec: DatasetSpec) -> None:
     collection = str(record.extras.get("dataset_name") or "")
     key = f"DATASETS.REGISTER.{spec.name}.judged"
     if spec.judged == EXPRESSIONS:
-        if ASKED in record.extras or collection.startswith("flickr"):
-            said = ASKED if ASKED in record.extras else f"dataset_name {collection!r}"
+        has_phrases = record.extras.get(ASKED) is not None
+        if has_phrases or collection.startswith("flickr"):
+            said = ASKED if has_phrases else f"dataset_name {collection!r}"
             raise ValueError(
                 f"{where} is a caption with phrases ({said}), but {spec.name!r} is judged as "
                 f"referring expressions, which mean one thing; set {key}: phrases, or name a "

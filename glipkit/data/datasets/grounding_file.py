@@ -28,7 +28,7 @@ BEYOND = "have a range of words outside their caption; that range is left out"
 REPEATED = "have an id that another one has"
 LEFT_OUT = frozenset({*UNUSABLE, ORPHANED, BLANK, WORDLESS})
 
-_SLACK = 2  # characters that a range may end behind its caption: alignment looks back so far
+SLACK = 2  # characters that a range may end behind its caption: alignment looks back so far
 _COLUMNS = {"id", "file_name", "height", "width", "caption"}  # the rest of a record is `extras`
 
 
@@ -299,7 +299,7 @@ def _inside(
     row = spans.row_of_span()
     length = lengths[row]
     start, end = spans.spans.T
-    inside = (start >= 0) & (start < end) & (start < length) & (end <= length + _SLACK)
+    inside = (start >= 0) & (start < end) & (start < length) & (end <= length + SLACK)
     faults[BEYOND] = len(np.unique(row[~inside & listed[row]]))
     np.minimum(end, length, out=spans.spans[:, 1])
     return spans.only(inside)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glipkit.data.datasets.grounding_file import GroundingRecord
+from glipkit.data.datasets.grounding_file import SLACK, GroundingRecord
 from glipkit.data.datasets.json_values import is_integer
 from glipkit.structures.boxes import from_xywh
 from glipkit.structures.prompts import Phrase, Prompt
@@ -17,6 +17,7 @@ from glipkit.structures.prompts import Phrase, Prompt
 ASKED = "tokens_positive_eval"  # its ranges of the caption
 TYPES = "phrase_types"  # optional: what it is, ["people"], say
 BOXLESS = "phrases_without_box"  # optional: how many phrases are left out of these, as none has one
+ALL = "all"  # what every phrase is counted under; no type may have this name
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -30,7 +31,7 @@ class JudgedCaption:
     # For each phrase (M, 4) float64, x1 y1 x2 y2 in pixels. Without a box (M = 0) a phrase is asked
     # and not judged (BEHAVIOUR 15).
     boxes: tuple[Tensor, ...]
-    # For each phrase what it is counted under besides "all": its types, or the collection of a
+    # For each phrase what it is counted under besides ALL: its types, or the collection of a
     # referring expression.
     groups: tuple[tuple[str, ...], ...]
     num_unasked: int = 0  # boxes whose words no phrase asks for
@@ -117,7 +118,7 @@ def judged_expression(record: GroundingRecord, path: Path) -> JudgedCaption:
         record_id=record.image_id,
         prompt=_prompt(record.caption, record.spans),
         boxes=tuple(box[None] for box in boxes),
-        groups=((str(collection),) if collection else (),) * len(boxes),
+        groups=((collection,) if _is_type(collection) else (),) * len(boxes),
         num_left_out=int(len(boxes) == 0),
     )
 
@@ -160,9 +161,11 @@ def _ranges(listed: Any, record: GroundingRecord, path: Path) -> Ranges:
 
 def _inside(ranges: Ranges, caption: str) -> Ranges:
     """Those that lie in the caption, as `read_grounding_file` takes those of boxes."""
-    end_of = len(caption)
+    length = len(caption)
     return tuple(
-        (start, min(end, end_of)) for start, end in ranges if 0 <= start < min(end, end_of)
+        (start, min(end, length))
+        for start, end in ranges
+        if 0 <= start < min(end, length) and end <= length + SLACK
     )
 
 
@@ -171,13 +174,18 @@ def _types(record: GroundingRecord, count: int, path: Path) -> tuple[tuple[str, 
     if listed is None:
         return ((),) * count
     sound = isinstance(listed, list) and len(listed) == count
-    if not (sound and all(isinstance(each, list) and all(isinstance(word, str) for word in each)
+    if not (sound and all(isinstance(each, list) and all(map(_is_type, each))
                           for each in listed)):  # fmt: skip
         raise ValueError(
             f"{path}: {TYPES} of image record {record.image_id} must give each of its {count} "
-            f'phrases a list of types, [["people"], ...], got {str(listed)[:100]}'
+            f'phrases a list of types, [["people"], ...], none of them {ALL!r} (that is every '
+            f"phrase), got {str(listed)[:100]}"
         )
     return tuple(map(tuple, listed))
+
+
+def _is_type(word: Any) -> bool:
+    return isinstance(word, str) and word not in ("", ALL)
 
 
 def _left_out(record: GroundingRecord) -> int:

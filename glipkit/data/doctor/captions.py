@@ -1,5 +1,6 @@
 """Captions and the words of their boxes (MDETR form)."""
 
+from glipkit.data.datasets.grounding_file import SLACK
 from glipkit.data.doctor.contents import Contents
 from glipkit.data.doctor.findings import Ailment, Chart
 from glipkit.grounding.captions import MAX_TOKENS
@@ -46,8 +47,6 @@ CAPTION_AILMENTS = {
         "split the caption into several records",
     ),
 }
-
-_SLACK = 2  # characters that a range may end behind its caption: alignment looks back so far
 
 
 def check_captions(
@@ -99,7 +98,7 @@ def _check_words(contents: Contents, chart: Chart) -> None:
 
 def _fault(caption: str, start: int, end: int) -> str | None:
     length = len(caption)
-    if not (0 <= start < end and start < length and end <= length + _SLACK):
+    if not (0 <= start < end and start < length and end <= length + SLACK):
         return "words-outside"
     words = caption[start:end]
     if not any(letter.isalnum() for letter in words):

@@ -70,7 +70,7 @@ def test_boxes_are_not_cut_to_the_picture_nor_rounded(tmp_path: Path) -> None:
 def test_ranges_reach_at_most_to_the_end_of_the_caption(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listed = [[[10, 22]], [[-1, 3], [30, 40], [5, 5]]]
+    listed = [[[10, 22]], [[-1, 3], [30, 40], [5, 5], [10, 23]]]  # of boxes these are left out, too
     caption = one(tmp_path, [answer(1, 7, [1, 2, 3, 4], [[10, 21]])], tokens_positive_eval=listed)
     assert [phrase.spans for phrase in caption.prompt.phrases] == [((10, 20),), ()]
     assert [len(truth) for truth in caption.boxes] == [1, 0]
@@ -104,6 +104,9 @@ def test_captions_of_a_file_are_one_picture(
     assert "not asked are 2 captions" in caplog.text
     assert [len(cut) for cut in (pictures.first(1), pictures.first(9))] == [1, 2]
     assert pictures.first(1).num_captions == 2
+    assert pictures.not_judged == {"phrases_without_box": 1, "captions_not_asked": 2}
+    assert pictures.first(9).not_judged == pictures.not_judged
+    assert pictures.first(1).not_judged == {}  # was counted in the whole file
 
 
 def test_a_blank_caption_is_left_out_and_counted(
@@ -162,6 +165,17 @@ def test_an_expression_asks_the_words_of_its_box(
     assert "left out are 1 expressions without a usable box, the first of record 8" in caplog.text
 
 
+def test_a_collection_is_a_word(tmp_path: Path) -> None:
+    """Another value of dataset_name makes no group, least of all one called as every phrase is."""
+    for name in ("all", "", None, 3):
+        image = {**record(7, "a.png", SIZE, CAPTION), "dataset_name": name}
+        image |= {"tokens_positive_eval": None}
+        (caption,) = as_expressions(tmp_path, [image], [answer(1, 7, [1, 2, 3, 4], DOG)]).captions(
+            0
+        )
+        assert caption.groups == ((),)
+
+
 def test_an_expression_means_one_thing(tmp_path: Path) -> None:
     boxes = [answer(1, 7, [1, 2, 3, 4], DOG), answer(2, 7, [5, 6, 7, 8], BALL)]
     with pytest.raises(ValueError, match=r"captions\.json: image record 7 .*has 2 boxes, but a"):
@@ -186,7 +200,9 @@ def test_files_of_another_protocol_are_refused(
         load_captioned(replace(spec, judged=judged))
 
 
-@pytest.mark.parametrize("types", ["people", [["people"], []], ["people"], [[1]]])
+@pytest.mark.parametrize(
+    "types", ["people", [["people"], []], ["people"], [[1]], [["all"]], [[""]]]
+)
 def test_types_of_another_form_are_named(tmp_path: Path, types: Any) -> None:
     boxes = [answer(1, 7, [1, 2, 3, 4], DOG)]
     with pytest.raises(ValueError, match=r"phrase_types of image record 7 must give each of its 1"):
