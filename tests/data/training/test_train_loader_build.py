@@ -363,3 +363,28 @@ def test_real_data_comes_alike_from_workers_and_from_any_step(
         assert torch.equal(first.prompts.token_ids, second.prompts.token_ids)
         for ours, theirs in zip(first.targets, second.targets):
             assert torch.equal(ours.boxes, theirs.boxes)
+
+
+def test_flickr_is_learnt_alike_from_both_of_its_forms(
+    shared_data: Path, tmp_path: Path, bert: Tokenizer
+) -> None:
+    mini = shared_data / "grounding_mini"
+    json_file = mini / "mdetr_annotations" / "final_flickr_separateGT_train.json"
+    listed = mini / "flickr30k_entities" / "train.txt"
+    forms = []
+    for kind, file in (("grounding", json_file), ("entities", listed)):
+        entry = {"kind": kind, "ann_file": str(file), "img_dir": str(mini / "images")}
+        cfg = config(tmp_path, REGISTER={"flickr": entry}, TRAIN='("flickr",)')
+        loader = build(cfg, bert)
+        assert loader.describe().splitlines()[1].split()[:2] == ["flickr", kind]
+        forms.append(epoch(loader))
+    assert len(forms[0]) == len(forms[1]) >= 3
+    assert sum(len(target) for batch in forms[0] for target in batch.targets) > 38
+    for mdetr, original in zip(*forms):
+        assert torch.equal(mdetr.images.pixels, original.images.pixels)
+        assert torch.equal(mdetr.prompts.token_ids, original.prompts.token_ids)
+        phrases = zip(mdetr.prompts.phrase_tokens, original.prompts.phrase_tokens, strict=True)
+        assert all(torch.equal(*each) for each in phrases)
+        for one, other in zip(mdetr.targets, original.targets, strict=True):
+            assert torch.equal(one.boxes, other.boxes)
+            assert torch.equal(one.box_phrases, other.box_phrases)
