@@ -5,6 +5,7 @@ other line holds one picture's detections. A line counts once its newline is wri
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from glipkit.runtime.settings import differences
 from glipkit.structures.detections import Detections
 
 _PATTERN = "journal-*.jsonl"
+_BLOCK = 1 << 20  # bytes looked at together
 
 
 class JournalError(ValueError):
@@ -141,6 +143,12 @@ def _check_same(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> 
 
 
 def _cut_torn_line(path: Path) -> None:
-    whole = path.read_bytes().rfind(b"\n") + 1
+    """Cut what follows the last newline; from the end, for LVIS's journals take gigabytes."""
     with path.open("r+b") as file:
+        whole, start = 0, file.seek(0, os.SEEK_END)
+        while start and not whole:
+            end, start = start, max(start - _BLOCK, 0)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            whole = start + newline + 1 if newline >= 0 else 0
         file.truncate(whole)

@@ -24,6 +24,8 @@ from glipkit.runtime.distributed import (
     gather_objects,
     is_main,
     rank,
+    receive_each,
+    send_to_main,
     world_size,
 )
 from glipkit.runtime.progress import image_progress
@@ -109,18 +111,21 @@ def evaluate(
                 output_dir,
             )
             raise
-    shares = gather_objects((None if is_main() else taker.share(), failures))
+    failures_of_each = gather_objects(failures)
     results = None
-    if shares is not None:
+    if failures_of_each is None:
+        send_to_main(taker.share())
+    else:
         timing = Timing(
             seconds=time.perf_counter() - started,
             num_images=len(remaining),
             num_processes=world_size(),
             batch_size=batch_size,
         )
-        failures = tuple(failure for _, share in shares for failure in share)
-        for share, _ in shares[1:]:
+        failures = tuple(failure for each in failures_of_each for failure in each)
+        for share in receive_each():
             taker.merge(share)
+            del share  # before the next one comes
         if failures and len(failures) == len(images):
             raise ValueError(
                 f"not one image of {test_set.name} could be read, so there is nothing to judge; "

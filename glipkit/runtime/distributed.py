@@ -5,7 +5,7 @@ Every function also works when there is no process group; then this is rank 0 of
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -113,6 +113,22 @@ def gather_objects(item: Any) -> list[Any] | None:
     gathered = [None] * world_size() if is_main() else None
     distributed.gather_object(item, gathered)
     return gathered
+
+
+def send_to_main(item: Any) -> None:
+    """Hand `item` to rank 0, which asks for it with `receive_each`; not called there."""
+    distributed.send_object_list([item], dst=0, device=torch.device("cpu"))
+
+
+def receive_each() -> Iterator[Any]:
+    """On rank 0 what every other rank sends, one after the other: memory holds one at a time.
+
+    `gather_objects` would hold all of them, twice.
+    """
+    for source in range(1, world_size()):
+        carrier = [None]
+        distributed.recv_object_list(carrier, src=source, device=torch.device("cpu"))
+        yield carrier.pop()
 
 
 def broadcast_object(item: Any) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from glipkit.evaluation import journal
 from glipkit.evaluation.journal import Journal, JournalError, discard_journals, read_journals
 from glipkit.structures.detections import Detections
 
@@ -60,15 +61,19 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 7))
-def test_a_torn_line_is_ignored_and_cut_off(tmp_path: Path, cut: int) -> None:
-    with Journal(tmp_path, 0, PINS) as journal:
-        journal.add(1, detections(2))
-        journal.add(2, detections(2))
+@pytest.mark.parametrize("block", [1, 50, 1 << 20])
+def test_a_torn_line_is_ignored_and_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int, block: int
+) -> None:
+    monkeypatch.setattr(journal, "_BLOCK", block)  # the file is looked at from its end
+    with Journal(tmp_path, 0, PINS) as own:
+        own.add(1, detections(2))
+        own.add(2, detections(2))
     path = tmp_path / "journal-0.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     assert read_journals(tmp_path, PINS).keys() == {1}
-    with Journal(tmp_path, 0, PINS, resume=True) as journal:
-        journal.add(3, detections(2))
+    with Journal(tmp_path, 0, PINS, resume=True) as own:
+        own.add(3, detections(2))
     assert read_journals(tmp_path, PINS).keys() == {1, 3}
 
 

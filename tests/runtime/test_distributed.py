@@ -21,6 +21,10 @@ if distributed.is_main():
     assert gathered == [{"rank": 0}, {"rank": 1}], gathered
 else:
     assert gathered is None
+if distributed.is_main():
+    assert list(distributed.receive_each()) == [("from", 1)]
+else:
+    distributed.send_to_main(("from", distributed.rank()))
 assert distributed.broadcast_object(distributed.rank() + 40) == 40
 own = torch.tensor([1.0, distributed.rank()], dtype=torch.float64, requires_grad=True)
 total = distributed.sum_over_ranks(own)
@@ -63,6 +67,7 @@ def test_alone(alone: pytest.MonkeyPatch) -> None:
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
     assert distributed.is_main()
     assert distributed.gather_objects("a") == ["a"]
+    assert list(distributed.receive_each()) == []
     assert distributed.broadcast_object("a") == "a"
     own = torch.ones(3)
     assert distributed.sum_over_ranks(own) is own
