@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from glipkit.data.datasets.coco import CocoDetection
 from glipkit.data.datasets.lvis import refuse_lvis
 from glipkit.evaluation.coco_results import to_coco_results
-from glipkit.evaluation.evaluator import ClassFigure, Judgement
+from glipkit.evaluation.evaluator import ClassFigure, Judgement, check_picture
 from glipkit.structures.detections import Detections
 
 logger = logging.getLogger(__name__)
@@ -50,10 +50,7 @@ class CocoEvaluator:
             ValueError: the dataset has no such picture, it was taken already, or the detections
                 are not finite or answer a phrase that was not asked.
         """
-        if image_id not in self._known:
-            raise ValueError(f"{self.dataset.name} has no image with the id {image_id!r}")
-        if image_id in self._results:
-            raise ValueError(f"image {image_id} was judged already")
+        check_picture(image_id, self.dataset.name, known=self._known, taken=self._results)
         self._results[image_id] = to_coco_results(image_id, detections, self.category_ids)
 
     def predictions(self) -> list[dict[str, Any]]:

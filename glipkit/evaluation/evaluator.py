@@ -1,6 +1,6 @@
 """What anything that judges detections looks like."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,6 +63,29 @@ class MergingEvaluator(Evaluator, Protocol):
     def merge(self, share: Any) -> None:
         """Take over the `share` of another process."""
         ...
+
+
+def check_picture(
+    image_id: int, name: str, *, known: Container[int], taken: Container[int]
+) -> None:
+    """Refuse detections of a picture that is strange, or was judged already.
+
+    Args:
+        image_id: of the picture.
+        name: of the dataset, for messages.
+        known: ids of its pictures.
+        taken: of those that were judged.
+
+    Raises:
+        ValueError: the dataset has no such picture, or it was taken already.
+    """
+    if image_id not in known:
+        raise ValueError(
+            f"{name} has no image with the id {image_id!r}; were these detections made for "
+            "another file?"
+        )
+    if image_id in taken:
+        raise ValueError(f"image {image_id} was judged already")
 
 
 def check_answers(image_id: int, detections: Detections, *, num_phrases: int) -> None:

@@ -19,11 +19,16 @@ from glipkit.data.datasets.coco import CocoDetection
 from glipkit.data.datasets.json_values import first_few
 from glipkit.data.datasets.lvis import LvisDetection
 from glipkit.evaluation.coco_results import shortest
-from glipkit.evaluation.evaluator import ClassFigure, Judgement, check_answers
+from glipkit.evaluation.evaluator import (
+    ClassFigure,
+    Judgement,
+    check_answers,
+    check_picture,
+)
 from glipkit.evaluation.lvis_figures import ClassDetections, class_figures, summarise
 from glipkit.evaluation.lvis_store import RECORD, BestOfClasses
 from glipkit.evaluation.lvis_table import lvis_table
-from glipkit.evaluation.lvis_truth import LvisTruth, among, image_order, read_truth
+from glipkit.evaluation.lvis_truth import LvisTruth, image_order, read_truth
 from glipkit.structures.boxes import to_xywh
 from glipkit.structures.detections import Detections
 
@@ -66,7 +71,8 @@ class LvisEvaluator:
             )
         _check_order(dataset, category_ids)
         self.dataset = dataset
-        self._limit = limit or (PER_IMAGE if normal_ap else PER_CLASS)
+        published = PER_IMAGE if normal_ap else PER_CLASS
+        self._limit = published if limit is None else limit
         self._normal_ap = normal_ap
         self._images = image_order(dataset)
         self._taken: set[int] = set()
@@ -88,10 +94,7 @@ class LvisEvaluator:
             ValueError: the dataset has no such picture, it was taken already, or the detections
                 are not finite or answer a phrase that was not asked.
         """
-        if image_id not in self._images:
-            raise ValueError(f"{self.dataset.name} has no image with the id {image_id!r}")
-        if image_id in self._taken:
-            raise ValueError(f"image {image_id} was judged already")
+        check_picture(image_id, self.dataset.name, known=self._images, taken=self._taken)
         check_answers(image_id, detections, num_phrases=len(self.dataset.categories))
         self._taken.add(image_id)
         records = np.empty(len(detections.scores), dtype=RECORD)
@@ -154,12 +157,12 @@ class LvisEvaluator:
         )
 
     def _judged(self, truth: LvisTruth) -> Iterator[ClassDetections]:
-        """What is kept of each class, in pictures where it is labelled."""
+        """What counts of each class, best first."""
         for index in range(len(self.dataset.categories)):
             records = self._kept.of_class(index)
             images = records["image"].astype(np.int64)
-            labelled = among(index * truth.num_images + images, truth.labelled)
-            yield ClassDetections(images[labelled], shortest(records["box"][labelled]))
+            counts = truth.judges(index * truth.num_images + images, records["box"])
+            yield ClassDetections(images[counts], shortest(records["box"][counts]))
 
 
 class _Predictions(Collection):

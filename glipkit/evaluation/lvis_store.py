@@ -57,6 +57,13 @@ class BestOfClasses:
             classes: (N,) integers.
             records: (N,) `RECORD`.
         """
+        for start in range(0, len(records), _WAITING):  # another process's all come at once
+            part = slice(start, start + _WAITING)
+            self._wait(classes[part], records[part])
+        if len(records) > _WAITING:
+            self._sort_in()  # a part that waits would hold the whole
+
+    def _wait(self, classes: np.ndarray, records: np.ndarray) -> None:
         if self.limit is not None:
             good = records["score"] >= self._floors[classes]
             classes, records = classes[good], records[good]

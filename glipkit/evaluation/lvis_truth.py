@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glipkit.data.datasets.coco import area_of
 from glipkit.data.datasets.lvis import LvisDetection
 
 
@@ -27,6 +28,21 @@ class LvisTruth:
         ends = np.array([first_class, last_class]) * self.num_images
         return slice(*np.searchsorted(self.keys, ends).tolist())
 
+    def judges(self, keys: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Which detections count: those with an area, where their class is labelled.
+
+        A box without area is neither right nor wrong, as in the `lvis` package.
+
+        Args:
+            keys: (N,) int64.
+            boxes: (N, 4) x, y, width, height.
+
+        Returns:
+            (N,) bool.
+        """
+        has_area = boxes[:, 2:].astype(np.float64).prod(axis=1) > 0
+        return among(keys, self.labelled) & has_area
+
 
 def image_order(dataset: LvisDetection) -> dict[int, int]:
     """Picture id -> its number, by ascending id."""
@@ -35,19 +51,27 @@ def image_order(dataset: LvisDetection) -> dict[int, int]:
 
 
 def read_truth(dataset: LvisDetection) -> LvisTruth:
-    """The truth of a dataset. A class whose only boxes cannot be used is in its picture still."""
+    """The truth of a dataset.
+
+    Objects whose area is 0 are not there, as in the `lvis` package: neither they nor their label.
+    A class whose only boxes have no width or height is in its picture still.
+    """
     images = image_order(dataset)
     classes = {each.category_id: index for index, each in enumerate(dataset.categories)}
 
     def key(image_id: int, category_id: int) -> int:
         return classes[category_id] * len(images) + images[image_id]
 
-    usable = dataset.ground_truth()
+    usable = [each for each in dataset.ground_truth() if each["area"] > 0]
     keys = np.array([key(each["image_id"], each["category_id"]) for each in usable], dtype=np.int64)
     order = np.argsort(keys, kind="stable")  # of equal overlaps the last in the file wins
     boxes = np.array([each["bbox"] for each in usable], dtype=np.float64).reshape(-1, 4)
     areas = np.array([each["area"] for each in usable], dtype=np.float64)
-    present = (key(each["image_id"], each["category_id"]) for each in dataset.annotations)
+    present = (
+        key(each["image_id"], each["category_id"])
+        for each in dataset.annotations
+        if area_of(each) > 0
+    )
     absent = (key(image.image_id, each) for image in dataset.images for each in image.absent or ())
     partly = (key(image.image_id, each) for image in dataset.images for each in image.partly)
     return LvisTruth(

@@ -17,6 +17,7 @@ from reference.lvis_ap import lvis_ap
 
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.datasets.lvis import LvisDetection
+from glipkit.evaluation import lvis_store
 from glipkit.evaluation.coco import CocoEvaluator
 from glipkit.evaluation.evaluator import MergingEvaluator
 from glipkit.evaluation.lvis import LvisEvaluator
@@ -36,16 +37,33 @@ def judge(
     return evaluator
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_figures_are_those_of_the_definition(
-    tmp_path: Path, seed: int, protocol: dict[str, object]
-) -> None:
-    path = federated.random_file(tmp_path, seed)
+def draw(
+    folder: Path, seed: int, *, flat: bool = False
+) -> tuple[LvisDetection, dict[int, Detections]]:
+    """A random dataset, and answers to it; `flat`: some objects and answers have no area."""
+    path = federated.random_file(folder, seed)
+    if flat:
+        content = json.loads(path.read_text())
+        for each in content["annotations"][::4]:
+            each["area"] = 0
+        path.write_text(json.dumps(content))
     dataset = federated.load(path)
-    evaluator = judge(dataset, federated.random_answers(dataset, seed), **protocol)
+    answers = federated.random_answers(dataset, seed)
+    for each in answers.values() if flat else ():
+        each.boxes[::4, 2] = each.boxes[::4, 0]
+    return dataset, answers
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
+@pytest.mark.parametrize(("seed", "flat"), [(0, False), (1, False), (2, True)])
+def test_figures_are_those_of_the_definition(
+    tmp_path: Path, seed: int, flat: bool, protocol: dict[str, object]
+) -> None:
+    dataset, answers = draw(tmp_path, seed, flat=flat)
+    evaluator = judge(dataset, answers, **protocol)
     found = evaluator.evaluate().metrics
-    expected = lvis_ap(json.loads(path.read_text()), list(evaluator.predictions()))
+    content = json.loads(dataset.ann_file.read_text())
+    expected = lvis_ap(content, list(evaluator.predictions()))
     assert 0.05 < expected["AP"] < 0.95
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-12), name
@@ -69,15 +87,14 @@ def lvis(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize(("seed", "flat"), [(3, False), (4, False), (5, True)])
 @pytest.mark.parametrize("normal_ap", [False, True])
 def test_the_lvis_package_finds_the_same_in_the_written_file(
-    tmp_path: Path, lvis: types.ModuleType, seed: int, normal_ap: bool
+    tmp_path: Path, lvis: types.ModuleType, seed: int, flat: bool, normal_ap: bool
 ) -> None:
-    path = federated.random_file(tmp_path, seed)
-    dataset = federated.load(path)
-    evaluator = judge(dataset, federated.random_answers(dataset, seed), normal_ap=normal_ap)
-    truth = lvis.LVIS(str(path))
+    dataset, answers = draw(tmp_path, seed, flat=flat)
+    evaluator = judge(dataset, answers, normal_ap=normal_ap)
+    truth = lvis.LVIS(str(dataset.ann_file))
     written = json.loads(json.dumps(list(evaluator.predictions())))
     theirs = lvis.LVISEval(
         truth, lvis.LVISResults(truth, written, max_dets=300 if normal_ap else -1), "bbox"
@@ -94,6 +111,12 @@ def test_the_truth_gives_one(tmp_path: Path, protocol: dict[str, object]) -> Non
     judgement = judge(dataset, federated.the_truth(dataset), **protocol).evaluate()
     assert judgement.metrics == {name: pytest.approx(1.0) for name in judgement.metrics}
     assert len(judgement.metrics) == 13
+
+
+def assert_same(one: LvisEvaluator, other: LvisEvaluator) -> None:
+    """Figures and predictions, to the last bit."""
+    assert one.evaluate() == other.evaluate()
+    assert list(one.predictions()) == list(other.predictions())
 
 
 def shuffled(answers: dict[int, Detections], seed: int) -> dict[int, Detections]:
@@ -114,20 +137,17 @@ def shuffled(answers: dict[int, Detections], seed: int) -> dict[int, Detections]
 def test_no_figure_depends_on_the_order_of_detections(
     tmp_path: Path, protocol: dict[str, object]
 ) -> None:
-    dataset = federated.load(federated.random_file(tmp_path, 6))
-    answers = federated.random_answers(dataset, 6)
+    dataset, answers = draw(tmp_path, 6)
     first = judge(dataset, answers, **protocol)
-    other = judge(dataset, shuffled(answers, 7), **protocol)
-    assert other.evaluate() == first.evaluate()
-    assert list(other.predictions()) == list(first.predictions())
+    assert_same(judge(dataset, shuffled(answers, 7), **protocol), first)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
 def test_no_figure_depends_on_the_number_of_processes(
-    tmp_path: Path, protocol: dict[str, object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: dict[str, object]
 ) -> None:
-    dataset = federated.load(federated.random_file(tmp_path, 8))
-    answers = federated.random_answers(dataset, 8)
+    monkeypatch.setattr(lvis_store, "_WAITING", 100)  # shares are taken in pieces
+    dataset, answers = draw(tmp_path, 8)
     alone = judge(dataset, answers, **protocol)
     ids = list(answers)
     parts = [judge(dataset, {each: answers[each] for each in ids[start::3]}, **protocol)
@@ -135,8 +155,7 @@ def test_no_figure_depends_on_the_number_of_processes(
     assert isinstance(parts[0], MergingEvaluator)
     for part in parts[1:]:
         parts[0].merge(part.share())
-    assert parts[0].evaluate() == alone.evaluate()
-    assert list(parts[0].predictions()) == list(alone.predictions())
+    assert_same(parts[0], alone)
     with pytest.raises(ValueError, match="two processes judged the images"):
         parts[0].merge(parts[1].share())
 

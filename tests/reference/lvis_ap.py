@@ -23,9 +23,11 @@ def lvis_ap(content: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]
     frequency = {each["id"]: each["frequency"] for each in content["categories"]}
     objects, boxes = defaultdict(list), defaultdict(list)
     for each in content["annotations"]:
-        objects[each["image_id"], each["category_id"]].append(each)
+        if each["area"] > 0:
+            objects[each["image_id"], each["category_id"]].append(each)
     for each in predictions:
-        boxes[each["image_id"], each["category_id"]].append(each)
+        if each["bbox"][2] * each["bbox"][3] > 0:
+            boxes[each["image_id"], each["category_id"]].append(each)
     found = {}
     for category in frequency:
         for area, limits in AREAS.items():

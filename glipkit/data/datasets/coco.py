@@ -75,7 +75,7 @@ class CocoDetection:
                 "image_id": each["image_id"],
                 "category_id": each["category_id"],
                 "bbox": each["bbox"],
-                "area": _area(each),
+                "area": area_of(each),
                 "iscrowd": int(bool(each.get("iscrowd"))),
             }
             for number, each in enumerate(usable, start=1)
@@ -129,7 +129,8 @@ def from_file(
     )
 
 
-def _area(annotation: Mapping[str, Any]) -> float:
+def area_of(annotation: Mapping[str, Any]) -> float:
+    """The object's area in pixels, as the file says, or that of its box if the file does not."""
     area = annotation.get("area")
     if isinstance(area, (int, float)) and abs(area) <= sys.float_info.max:  # a number, not NaN
         return area
