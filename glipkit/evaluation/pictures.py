@@ -1,7 +1,7 @@
 """Annotated pictures of an evaluation: what was found, and what should have been."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from glipkit.data.caption_test_set import CaptionTestSet
+from glipkit.data.datasets.json_stream import json_objects
 from glipkit.data.images import ImageError, read_image
 from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.structures.boxes import from_xywh
@@ -18,6 +19,7 @@ from glipkit.structures.detections import Detections
 from glipkit.visualize import contact_sheet, draw
 
 _BOXES_SHOWN = 10  # more than that and nobody can read the picture
+Found = Mapping[int, Sequence[Mapping[str, Any]]]  # image id -> its best predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,9 @@ def save_pictures(
     """
     if count <= 0:
         return None
-    predictions = json.loads((folder / "predictions.json").read_text())
+    found = _best_of_each(folder / "predictions.json", score_threshold)
     by_caption = isinstance(test_set, CaptionTestSet)
-    answers = (_of_captions if by_caption else _of_classes)(test_set, predictions)
+    answers = (_of_captions if by_caption else _of_classes)(test_set, found)
     drawn = []
     for answer in islice(answers, count):
         record = test_set.dataset.images[answer.index]
@@ -73,18 +75,25 @@ def save_pictures(
     return sheet
 
 
-def _of_classes(
-    test_set: ClassTestSet, predictions: Sequence[Mapping[str, Any]]
-) -> Iterator[_Answer]:
+def _best_of_each(path: Path, score_threshold: float) -> Found:
+    """What is drawn of predictions.json, by image id; LVIS's take gigabytes, so one by one."""
+    found = defaultdict(list)
+    for each in json_objects(path):
+        if each["score"] >= score_threshold:
+            boxes = found[each["image_id"]]
+            boxes.append(each)
+            if len(boxes) > 2 * _BOXES_SHOWN:
+                boxes[:] = _best(boxes)
+    return {image_id: _best(boxes) for image_id, boxes in found.items()}
+
+
+def _of_classes(test_set: ClassTestSet, best: Found) -> Iterator[_Answer]:
     names = tuple(category.name for category in test_set.dataset.categories)
     phrases = {category: phrase for phrase, category in enumerate(test_set.category_ids)}
-    ground_truth = test_set.dataset.ground_truth()
+    wanted = defaultdict(list)
+    for each in test_set.dataset.ground_truth():
+        wanted[each["image_id"]].append(each)
     for index, record in enumerate(test_set.dataset.images):
-        found, truth = (
-            [each for each in boxes
-             if each["image_id"] == record.image_id and each["category_id"] in phrases]
-            for boxes in (predictions, ground_truth)
-        )  # fmt: skip
         found, truth = (
             _detections(
                 from_xywh(_rows([each["bbox"] for each in boxes])),
@@ -92,17 +101,15 @@ def _of_classes(
                 [phrases[each["category_id"]] for each in boxes],
                 record.size,
             )
-            for boxes in (_best(found), truth)
+            for boxes in (best.get(record.image_id, ()), wanted[record.image_id])
         )
         yield _Answer(index, record.image_id, names, found, truth)
 
 
-def _of_captions(
-    test_set: CaptionTestSet, predictions: Sequence[Mapping[str, Any]]
-) -> Iterator[_Answer]:
+def _of_captions(test_set: CaptionTestSet, best: Found) -> Iterator[_Answer]:
     for index, record in enumerate(test_set.dataset.images):
         for caption in test_set.dataset.captions(index):
-            found = _best(each for each in predictions if each["image_id"] == caption.record_id)
+            found = best.get(caption.record_id, ())
             owners = [number for number, boxes in enumerate(caption.boxes) for _ in boxes]
             yield _Answer(
                 index=index,
@@ -120,7 +127,7 @@ def _of_captions(
             )
 
 
-def _best(predictions: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _best(predictions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(predictions, key=lambda each: -each["score"])[:_BOXES_SHOWN]
 
 

@@ -13,6 +13,7 @@ from launched import launched
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.lvis import load_lvis
 from glipkit.data.test_set import ClassTestSet
+from glipkit.evaluation import pictures
 from glipkit.evaluation.build import build_evaluator
 from glipkit.evaluation.report import report_on
 from glipkit.evaluation.results import Results
@@ -94,6 +95,26 @@ def test_the_truth_gives_one_and_the_file_says_by_which_protocol(
     assert "LVIS fixed AP" in results.report()
     assert report_on(test_set, tmp_path) is None  # right boxes would be called mistakes
     assert not (tmp_path / "report.html").exists()
+
+
+def test_pictures_show_the_best_boxes(
+    test_set: ClassTestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = {"image_id": test_set.dataset.images[1].image_id, "category_id": 11}
+    entries = [
+        {**entry, "bbox": [1.0, 2.0, 10.0, 12.5], "score": score / 100}
+        for score in (*range(0, 100, 2), *range(1, 100, 2))
+    ]
+    (tmp_path / "predictions.json").write_text(json.dumps(entries))
+    shown = []
+    monkeypatch.setattr(
+        pictures, "draw", lambda image, found, names, **rest: shown.append(found) or image
+    )
+    pictures.save_pictures(test_set, tmp_path, count=2, score_threshold=0.95)
+    pictures.save_pictures(test_set, tmp_path, count=2)
+    assert [len(each) for each in shown] == [0, 5, 0, 10]
+    assert shown[3].scores.tolist() == pytest.approx([score / 100 for score in range(99, 89, -1)])
+    assert shown[3].boxes[0].tolist() == [1.0, 2.0, 11.0, 14.5]
 
 
 def test_normal_ap_is_a_setting(test_set: ClassTestSet) -> None:

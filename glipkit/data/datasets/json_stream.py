@@ -60,16 +60,23 @@ class JsonArrays:
             if key not in self._wanted:
                 text.value()
                 continue
-            if text.peek() != "[":
-                raise ValueError(f"{self._path}: {key!r} is not a list of objects")
-            for _ in text.items("[", "]"):
-                entry = text.value()
-                if not isinstance(entry, dict):
-                    raise ValueError(f"{self._path}: {key!r} is not a list of objects")
+            for entry in text.objects(f"{self._path}: {key!r}"):
                 yield key, entry
         if text.peek():
             text.fail("something follows the end of the object")
         self.digest = blocks.digest
+
+
+def json_objects(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a file that holds one array of objects, one at a time.
+
+    Raises:
+        ValueError: it is not JSON, ends too early, or is something else.
+    """
+    text = _Window(path, _Blocks(path))
+    yield from text.objects(str(path))
+    if text.peek():
+        text.fail("something follows the end of the array")
 
 
 class _Blocks:
@@ -118,6 +125,16 @@ class _Window:
                 yield
         self.take(end)
 
+    def objects(self, name: str) -> Iterator[dict[str, Any]]:
+        """The values of a list that should all be objects; `name` is for messages."""
+        if self.peek() != "[":
+            raise ValueError(f"{name} is not a list of objects")
+        for _ in self.items("[", "]"):
+            entry = self.value()
+            if not isinstance(entry, dict):
+                raise ValueError(f"{name} is not a list of objects")
+            yield entry
+
     def peek(self) -> str:
         """The next character that is not space; "" at the end of the file."""
         while True:
@@ -149,7 +166,8 @@ class _Window:
         """Raise the error that says where the text is not JSON."""
         at = self._at if at is None else at
         where = f"{self._path} is not valid JSON at character {self._passed + at:,}"
-        if not self._text[at:].strip() or (not self._fetch() and self._text.rstrip()[-1] != "}"):
+        rest = self._text[at:].strip()
+        if not rest or (not self._fetch() and not self._text.rstrip().endswith(("}", "]"))):
             reason = "the file ends too early; was it copied or downloaded to its end?"
         raise ValueError(f"{where}: {reason}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glipkit.data.datasets import json_stream
-from glipkit.data.datasets.json_stream import JsonArrays
+from glipkit.data.datasets.json_stream import JsonArrays, json_objects
 
 CONTENT = {
     "info": {"deep": [1, 2, {"er": None}], "text": 'a "]}, b'},
@@ -40,6 +40,31 @@ def test_agrees_with_json(
     ]
     assert reader.keys == list(CONTENT)
     assert reader.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("block", [1, 3, 1 << 20])
+@pytest.mark.parametrize("entries", [CONTENT["images"], []], ids=["some", "none"])
+def test_one_array_agrees_with_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, entries: list[dict]
+) -> None:
+    monkeypatch.setattr(json_stream, "_BLOCK", block)
+    assert list(json_objects(write(tmp_path, json.dumps(entries)))) == entries
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": []}', r"a\.json is not a list of objects"),
+        ("[1]", r"a\.json is not a list of objects"),
+        ('[{"id": 1}, ', "the file ends too early"),
+        ('[{"id": 1}] 7', "something follows the end of the array"),
+        ('[{"id": 1,}]', "not valid JSON at character 10"),
+        ("", "is not a list of objects"),
+    ],
+)
+def test_other_things_than_one_array(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(json_objects(write(tmp_path, text)))
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:
