@@ -7,14 +7,15 @@ have no box.
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from glipkit.data.catalog import DatasetSpec
-from glipkit.data.datasets.coco import CocoDetection, from_file
-from glipkit.data.datasets.coco_file import CocoFile, ImageRecord, checked
+from glipkit.data.datasets.coco import CocoDetection, area_of, from_file
+from glipkit.data.datasets.coco_file import CocoFile, checked
 from glipkit.data.datasets.json_stream import JsonArrays
 from glipkit.data.datasets.json_values import first_few
 
@@ -51,7 +52,11 @@ def load_lvis(
     file = _read(spec.ann_file)
     _check_labels(file)
     dataset = from_file(LvisDetection, spec, file, override_categories)
-    return replace(dataset, images=_placed(spec.img_dir, dataset.images))
+    names = picture_names(
+        spec.img_dir, [(image.file_name, image.address) for image in dataset.images]
+    )
+    images = (replace(image, file_name=name) for image, name in zip(dataset.images, names))
+    return replace(dataset, images=tuple(images))
 
 
 def refuse_lvis(dataset: CocoDetection) -> None:
@@ -107,6 +112,8 @@ def _check_labels(file: CocoFile) -> None:
             f"100, or more training pictures), for APr, APc and APf; {len(lacking)} of "
             f"{len(file.categories)} have none: {first_few(shown)}"
         )
+    if flat := sum(area_of(each) <= 0 for each in file.annotations):
+        logger.warning("%s: %d annotations have no area; LVIS AP passes over them", file.path, flat)
     have = {(each["image_id"], each["category_id"]) for each in file.annotations}
     both = sum((image.image_id, each) in have for image in file.images for each in image.absent)
     if both:
@@ -117,21 +124,21 @@ def _check_labels(file: CocoFile) -> None:
         )
 
 
-def _placed(folder: Path, images: tuple[ImageRecord, ...]) -> tuple[ImageRecord, ...]:
-    """The same pictures with the file names under which the first of them are in the folder."""
+def picture_names(folder: Path, names: Sequence[tuple[str, str]]) -> list[str]:
+    """The names under which pictures lie in a folder; the first ones decide for all.
 
-    def whole(image: ImageRecord) -> str:
-        return image.address or image.file_name
+    Args:
+        folder: of the pictures.
+        names: of each picture its `file_name`, and the end of its `coco_url` or "".
+    """
+    forms = [
+        [address or name for name, address in names],
+        [name for name, _ in names],
+        [(address or name).split("/")[-1] for name, address in names],
+    ]
 
-    def last(image: ImageRecord) -> str:
-        return whole(image).split("/")[-1]
+    def found(form: Sequence[str]) -> int:
+        # Not Path.is_file, which refuses names that no file can have.
+        return sum(os.path.isfile(folder / name) for name in form[:_LOOKED_AT])
 
-    def given(image: ImageRecord) -> str:
-        return image.file_name
-
-    first = images[:_LOOKED_AT]
-    # Of names under which equally many are there, the first; without any, the published layout.
-    found = {form: sum((folder / form(image)).is_file() for image in first)
-             for form in (whole, given, last)}  # fmt: skip
-    form = max(found, key=lambda each: found[each])
-    return tuple(replace(image, file_name=form(image)) for image in images)
+    return max(forms, key=found)  # of equals the first, so without any the published layout

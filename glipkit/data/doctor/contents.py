@@ -14,7 +14,8 @@ from glipkit.data.datasets.coco_file import image_record
 from glipkit.data.datasets.columns import SpanListBuilder, SpanLists, Texts, positions
 from glipkit.data.datasets.json_stream import JsonArrays
 from glipkit.data.datasets.json_values import is_integer, is_number, shown
-from glipkit.data.doctor.findings import Ailment, Chart
+from glipkit.data.datasets.lvis import FREQUENCIES
+from glipkit.data.doctor.findings import MAX_EXAMPLES, Ailment, Chart
 from glipkit.data.doctor.strangers import known_stranger
 
 _REFUSED = "the file is refused: there is no AP at all"
@@ -40,9 +41,10 @@ FILE_AILMENTS = {
     ),
     "image-record": Ailment(
         "error",
-        "pictures without an integer id, a file_name, or a positive integer height and width",
+        "pictures without an integer id, a file_name, or a positive integer height and width, or "
+        "whose neg_category_ids or not_exhaustive_category_ids are no ids",
         _REFUSED,
-        "give every picture all four",
+        "give every picture all four; lists of ids hold integers",
     ),
     "text-broken": Ailment(
         "error",
@@ -70,12 +72,6 @@ FILE_AILMENTS = {
         "annotations are the segments of whole pictures, without a box (COCO panoptic)",
         _REFUSED,
         "take the instances file of the same pictures",
-    ),
-    "labels-partial": Ailment(
-        "note",
-        "pictures list classes that are known to be absent (neg_category_ids, as LVIS has them)",
-        "of all other classes nobody knows: COCO's AP counts what is found of them as wrong",
-        "judge it as LVIS: kind: lvis in DATASETS.REGISTER, see DATASET.md",
     ),
     "reference-missing": Ailment(
         "error",
@@ -111,6 +107,17 @@ FILE_AILMENTS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Labels:
+    """What a file labelled like LVIS says of its classes."""
+
+    num_pictures: int  # that have neg_category_ids
+    examples: tuple[str, ...]  # what some of them say
+    unlabelled: tuple[int, ...]  # ids of the others
+    named: frozenset[int]  # category ids in neg_category_ids or not_exhaustive_category_ids
+    unranked: tuple[str, ...]  # names of categories without a frequency
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What a file holds. Shapes: I pictures (records of captions), M annotations."""
 
@@ -120,7 +127,9 @@ class Contents:
     image_ids: np.ndarray  # (I,) int64
     sizes: np.ndarray  # (I, 2) int64, (height, width) in pixels, 0 where the file has none
     file_names: Texts
+    addresses: Texts  # ends of the coco_url of pictures that have neg_category_ids, else ""
     captions: Texts
+    labels: Labels | None  # of a file whose pictures have neg_category_ids
     categories: tuple[tuple[int, str], ...]
     supercategories: frozenset[str]
     ids: np.ndarray  # (M,) int64
@@ -188,7 +197,12 @@ class _Reader:
         self._num_captions = 0
         self._whole: Counter[str] = Counter()  # annotations of whole pictures, by ailment
         self._image_ids, self._sizes = array("q"), array("q")
-        self._file_names, self._captions = Texts(), Texts()
+        self._file_names, self._addresses, self._captions = Texts(), Texts(), Texts()
+        self._num_labelled = 0
+        self._absent: list[str] = []  # some examples
+        self._unlabelled: list[int] = []
+        self._named: set[int] = set()
+        self._unranked: list[str] = []
         self._categories: list[tuple[int, str]] = []
         self._groups: set[str] = set()
         self._ids, self._annotated, self._category_ids = array("q"), array("q"), array("q")
@@ -204,7 +218,7 @@ class _Reader:
         )
 
     def _image(self, entry: dict[str, Any]) -> None:
-        image_id = _int64(entry.get("id"))
+        image_id, address = _int64(entry.get("id")), ""
         try:
             record = image_record(self._path, entry)
             name, size = record.file_name, record.size
@@ -214,11 +228,16 @@ class _Reader:
         else:
             if image_id is None:
                 self._chart.add("image-record", shown(entry))
+            elif record.absent is None:
+                self._unlabelled.append(image_id)
+            else:
+                self._num_labelled += 1
+                address = record.address
+                self._named.update(record.absent, record.partly)
+                if len(self._absent) < MAX_EXAMPLES:
+                    self._absent.append(f"picture {image_id}: {list(record.absent)} are absent")
         if image_id is None:
             return  # nothing can refer to it
-        if "neg_category_ids" in entry:
-            absent = shown(entry["neg_category_ids"])
-            self._chart.add("labels-partial", f"picture {image_id}: {absent} are absent")
         caption = entry.get("caption")
         texts = [_storable(text) if isinstance(text, str) else "" for text in (name, caption)]
         if any(isinstance(old, str) and old != new for old, new in zip((name, caption), texts)):
@@ -227,6 +246,7 @@ class _Reader:
         self._image_ids.append(image_id)
         self._sizes.extend(size)
         self._file_names.append(texts[0])
+        self._addresses.append(_storable(address))
         self._captions.append(texts[1])
 
     def _category(self, entry: dict[str, Any]) -> None:
@@ -235,6 +255,8 @@ class _Reader:
             self._chart.add("category-record", shown(entry))
         else:
             self._categories.append((number, name))
+            if entry.get("frequency") not in FREQUENCIES:
+                self._unranked.append(name)
             if number != 0 and isinstance(entry.get("supercategory"), str):
                 self._groups.add(entry["supercategory"])
 
@@ -291,7 +313,9 @@ class _Reader:
             image_ids=image_ids,
             sizes=np.array(self._sizes, dtype=np.int64).reshape(-1, 2),
             file_names=self._file_names,
+            addresses=self._addresses,
             captions=self._captions,
+            labels=self._labels(),
             categories=tuple(self._categories),
             supercategories=frozenset(self._groups),
             ids=np.array(self._ids, dtype=np.int64),
@@ -306,6 +330,17 @@ class _Reader:
             is_crowd=is_crowd,
             has_mask=has_mask,
             spans=spans,
+        )
+
+    def _labels(self) -> Labels | None:
+        if not self._num_labelled:
+            return None
+        return Labels(
+            num_pictures=self._num_labelled,
+            examples=tuple(self._absent),
+            unlabelled=tuple(self._unlabelled),
+            named=frozenset(self._named),
+            unranked=tuple(self._unranked),
         )
 
 

@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from glipkit.data.datasets.columns import Texts
+from glipkit.data.datasets.lvis import picture_names
 from glipkit.data.doctor.between import BETWEEN_AILMENTS, check_between
 from glipkit.data.doctor.boxes import BOX_AILMENTS, check_boxes
 from glipkit.data.doctor.captions import CAPTION_AILMENTS, check_captions
 from glipkit.data.doctor.contents import FILE_AILMENTS, Contents, read_contents
+from glipkit.data.doctor.federated import LABEL_AILMENTS, check_labels
 from glipkit.data.doctor.findings import Ailment, Chart, Finding
 from glipkit.data.doctor.names import NAME_AILMENTS, check_categories
 from glipkit.data.doctor.pictures import (
@@ -30,6 +33,7 @@ AILMENTS: Mapping[str, Ailment] = {
     **FILE_AILMENTS,
     **BOX_AILMENTS,
     **NAME_AILMENTS,
+    **LABEL_AILMENTS,
     **CAPTION_AILMENTS,
     **PICTURE_AILMENTS,
 }
@@ -89,9 +93,13 @@ def examine(
         check_captions(contents, chart, tokenizer=tokenizer, max_tokens=max_tokens)
     else:
         check_categories(contents, chart, tokenizer=tokenizer, max_tokens=max_tokens)
+        check_labels(contents, chart)
     folder = pictures or find_folder(contents)
     seen: dict[str, Seen] = {}
     if folder is not None:
+        if contents.labels is not None:  # as they are found when they are judged
+            names = picture_names(folder, list(zip(contents.file_names, contents.addresses)))
+            contents = replace(contents, file_names=Texts(names))
         seen = check_pictures(contents, folder, chart)
     elif contents.num_images:
         chart.add("pictures-unseen", count=contents.num_images)

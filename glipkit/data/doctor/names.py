@@ -139,7 +139,7 @@ def check_categories(
             chart.add("name-meaningless", repr(name))
         if SEPARATOR in said[name].strip():
             chart.add("name-dotted", repr(name))
-    _check_twins(names, chart)
+    _check_twins(names, chart, as_lvis=contents.labels is not None)
     if tokenizer is not None and names:
         _check_tokens(names, chart, tokenizer, max_tokens)
 
@@ -181,7 +181,7 @@ def _says_nothing(words: str) -> bool:
     return words.lower() not in _REAL_WORDS and _MEANINGLESS.fullmatch(words) is not None
 
 
-def _check_twins(names: list[str], chart: Chart) -> None:
+def _check_twins(names: list[str], chart: Chart, *, as_lvis: bool) -> None:
     same, similar = defaultdict(list), defaultdict(list)
     for name in names:
         words = clean_name(name).strip().lower()
@@ -190,7 +190,9 @@ def _check_twins(names: list[str], chart: Chart) -> None:
             similar[_stem(words)].append(name)
     for group in same.values():
         if len(group) > 1:
-            chart.add("name-twice", " = ".join(map(repr, group)))
+            is_published = as_lvis and len(set(group)) == len(group)  # "bow_(weapon)" and the like
+            code = "name-shared" if is_published else "name-twice"
+            chart.add(code, " = ".join(map(repr, group)))
     for group in similar.values():
         if len({clean_name(name).strip().lower() for name in group}) > 1:
             chart.add("name-plural", " ~ ".join(map(repr, group)))

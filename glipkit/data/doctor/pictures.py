@@ -105,9 +105,12 @@ def find_folder(contents: Contents) -> Path | None:
     for place in (beside, beside.parent, beside.parent.parent):
         inner = (place, place / "images", place / "pictures")
         places += [*inner[1:], *(each / split for each in inner for split in splits)]
-    wanted = [contents.file_names[row] for row in range(min(3, len(contents.file_names)))]
+    first = range(min(3, len(contents.file_names)))
+    addresses = [contents.addresses[row] for row in first]
+    names = [contents.file_names[row] for row in first] + addresses
+    wanted = {*names, *(each.split("/")[-1] for each in addresses)} - {""}
     for place in places:
-        if any(name and os.path.isfile(place / name) for name in wanted):
+        if any(os.path.isfile(place / name) for name in wanted):
             return place
     return None
 

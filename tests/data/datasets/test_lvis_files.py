@@ -96,6 +96,14 @@ def test_labels_that_contradict_each_other_are_counted(
     assert "1 times a picture has boxes of a class that its neg_category_ids call" in caplog.text
 
 
+def test_objects_without_area_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace('"area": 12', '"area": 0'))
+    load(path)
+    assert "1 annotations have no area; LVIS AP passes over them" in caplog.text
+
+
 def test_classes_can_be_renamed_but_not_moved(tmp_path: Path) -> None:
     spec = DatasetSpec("lvis", write(tmp_path), tmp_path, "lvis")
     names = [{"id": 1, "name": "bird"}, {"id": 3, "name": "nest"}]

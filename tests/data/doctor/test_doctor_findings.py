@@ -22,8 +22,10 @@ from sick_datasets import (
     write,
 )
 
+from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.coco_file import read_coco_file
 from glipkit.data.datasets.grounding_file import read_grounding_file
+from glipkit.data.datasets.lvis import LvisDetection, load_lvis
 from glipkit.data.doctor.examine import AILMENTS, Examination, examine
 from glipkit.data.doctor.pictures import PICTURE_AILMENTS
 from glipkit.data.doctor.strangers import STRANGER_AILMENTS
@@ -83,14 +85,33 @@ def many_names(content: dict[str, Any]) -> None:
         content["categories"].append({"id": 10 + number, "name": f"fish of reef number {number}"})
 
 
+def as_lvis(*then: Harm) -> Harm:
+    """Labelled like LVIS, and something done to that."""
+
+    def harm(content: dict[str, Any]) -> None:
+        each("images", neg_category_ids=[2], not_exhaustive_category_ids=[1])(content)
+        each("categories", frequency="r")(content)
+        for further in then:
+            further(content)
+
+    return harm
+
+
+LABELS = {
+    "labels-partial": as_lvis(),
+    "labels-missing": as_lvis(without("images", "neg_category_ids")),
+    "labels-unknown": as_lvis(first("images", not_exhaustive_category_ids=[9])),
+    "frequency-missing": as_lvis(without("categories", "frequency")),
+    "name-shared": as_lvis(renamed("bow_(weapon)", "bow_(decorative_ribbons)")),
+}
 COCO = {
+    **LABELS,
     "key-missing": dropped("categories"),
     "key-empty": emptied("annotations"),
     "image-record": without("images", "height"),
     "box-missing": without("annotations", "bbox"),
     "captions-whole": as_sentences,
     "segments-whole": as_segments,
-    "labels-partial": first("images", neg_category_ids=[2], not_exhaustive_category_ids=[]),
     "reference-missing": first("annotations", category_id="1"),
     "category-record": first("categories", name=7),
     "crowd-flag": first("annotations", iscrowd="0"),
@@ -147,6 +168,7 @@ CAPTIONS = {
 }
 # What follows from a harm, besides what it is there to show.
 FOLLOWS = {
+    **{code: {"labels-partial"} for code in LABELS},
     "key-missing": {"category-unknown"},
     "key-empty": {"picture-empty", "category-unused"},
     "captions-whole": {"picture-empty"},
@@ -213,6 +235,25 @@ def test_found_in_a_caption_file(code: str, tmp_path: Path, tokenizer: Tokenizer
     examined = examine(write(tmp_path, content), tokenizer=tokenizer)
     assert examined.form == "captions"
     assert codes(examined) - NOTHING - FOLLOWS.get(code, set()) == {code}
+
+
+@pytest.mark.parametrize("code", LABELS)
+def test_errors_in_labels_are_what_lvis_is_refused_for(code: str, tmp_path: Path) -> None:
+    def load(path: Path) -> LvisDetection:
+        return load_lvis(DatasetSpec("lvis", path, tmp_path, "lvis"))
+
+    path = write(tmp_path, harmed(LABELS[code], healthy()))
+    assert has_errors(examine(path)) == is_refused(load, path)
+
+
+def test_lvis_may_have_pictures_without_boxes_and_with_many(tmp_path: Path) -> None:
+    content = harmed(as_lvis(COCO["picture-empty"], crowded), healthy())
+    assert codes(examine(write(tmp_path, content))) == {"labels-partial", *NOTHING}
+
+
+def test_the_same_name_twice_is_an_error_in_lvis_too(tmp_path: Path) -> None:
+    content = harmed(as_lvis(renamed("bow", "bow")), healthy())
+    assert "name-twice" in codes(examine(write(tmp_path, content)))
 
 
 def test_every_ailment_is_shown_by_a_test() -> None:

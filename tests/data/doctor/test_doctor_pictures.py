@@ -40,6 +40,24 @@ def test_missing_pictures_and_where_they_may_be(tmp_path: Path, pictures: Path) 
     assert f"(there is {pictures / '4.png'})" in " ".join(missing.examples)
 
 
+@pytest.mark.parametrize("place", ["val2017", "."])
+def test_pictures_of_lvis_are_found_as_they_are_judged(tmp_path: Path, place: str) -> None:
+    content = healthy()
+    folder = draw_pictures(tmp_path / "pictures", content)
+    (tmp_path / "coco").mkdir()
+    folder.rename(tmp_path / "coco" / place if place != "." else tmp_path / "images")
+    for image in content["images"]:
+        url = f"http://images.cocodataset.org/val2017/{image['file_name']}"
+        image |= {"coco_url": url, "neg_category_ids": [], "not_exhaustive_category_ids": []}
+        image["file_name"] = f"COCO_val2014_{image['file_name']}"  # as v0.5 has it
+    for category in content["categories"]:
+        category["frequency"] = "f"
+    path = write(tmp_path, content)
+    examined = examine(path, pictures=tmp_path / "coco") if place != "." else examine(path)
+    assert [each.code for each in examined.findings] == ["labels-partial"]
+    assert len(examined.seen) == 12
+
+
 def test_broken_and_cut_off_pictures(tmp_path: Path, pictures: Path) -> None:
     (pictures / "1.png").write_text("<html>not found</html>")
     whole = (pictures / "2.png").read_bytes()
