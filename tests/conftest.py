@@ -1,10 +1,12 @@
-"""Fixtures every test may use: seeds, devices, the golden numbers."""
+"""Fixtures every test may use: seeds, devices, words, golden numbers; which tests begin."""
 
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+
+from glipkit.grounding.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "data"
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -14,6 +16,13 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 # they start would ignore it too: tests of interruptions would wait for nothing.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: else one of several workers ends long after the rest."""
+    if hasattr(config, "workerinput"):  # of pytest-xdist, as `make test` runs
+        long = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +42,12 @@ def device(request: pytest.FixtureRequest) -> str:
 def golden() -> Path:
     """The folder of reference numbers (see its README.md)."""
     return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """BERT's, which keeps nothing of what it reads."""
+    return Tokenizer.load("bert-base-uncased")
 
 
 @pytest.fixture(scope="session")

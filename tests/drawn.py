@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from yacs.config import CfgNode
 
+from glipkit.config.load import load_config
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.images import ImageError, read_image
@@ -19,6 +21,7 @@ from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch
 from glipkit.structures.prompts import TokenizedPrompt
 
+GLIP_T = Path(__file__).parents[1] / "configs" / "pretrain" / "glip_Swin_T_O365_GoldG.yaml"
 SIZES = ((60, 90), (90, 60), (60, 90), (64, 64), (30, 95))  # (height, width)
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}, {"id": 11, "name": "owl"}]
 
@@ -51,6 +54,21 @@ def draw(folder: Path, num_images: int = 20) -> DatasetSpec:
                 }
             )
     return write(folder, images, annotations)
+
+
+def task_config(folder: Path, *overrides: str, **datasets: object) -> CfgNode:
+    """GLIP-T's configuration for what was drawn into a folder, which is `$DATASET`.
+
+    Args:
+        folder: what `draw` was given; the task file is written there.
+        overrides: keys and values in turn.
+        datasets: keys of DATASETS.
+    """
+    entry = {"ann_file": "boxes.json", "img_dir": "pictures"}
+    names = {"REGISTER": {"drawn": entry}, "TEST": '("drawn",)', **datasets}
+    task = {"DATASETS": names, "DATALOADER": {"SIZE_DIVISIBILITY": 32}}
+    (folder / "task.yaml").write_text(json.dumps(task))
+    return load_config([GLIP_T, folder / "task.yaml"], list(overrides))
 
 
 def write(

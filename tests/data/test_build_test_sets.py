@@ -1,42 +1,21 @@
 """From a configuration to pictures and prompts."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from drawn import draw
-from yacs.config import CfgNode
+from drawn import task_config as config
 
-from glipkit.config.load import load_config
 from glipkit.data.build import build_test_sets
 from glipkit.grounding.tokenizer import Tokenizer
 
-GLIP_T = Path(__file__).parents[2] / "configs" / "pretrain" / "glip_Swin_T_O365_GoldG.yaml"
 RENAMED = [{"id": 3, "name": "kitten"}, {"id": 7, "name": "puppy"}, {"id": 11, "name": "owl"}]
 SAID = [
     {"prefix": "a ", "name": "cat", "suffix": " that sleeps"},
     {"prefix": "", "name": "dog", "suffix": ""},
     {"prefix": "", "name": "owl", "suffix": ""},
 ]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load("bert-base-uncased")
-
-
-def config(folder: Path, overrides: Sequence[str] = (), **datasets: object) -> CfgNode:
-    task = {
-        "DATASETS": {
-            "REGISTER": {"drawn": {"ann_file": "boxes.json", "img_dir": "pictures"}},
-            "TEST": '("drawn",)',
-            **datasets,
-        },
-        "DATALOADER": {"SIZE_DIVISIBILITY": 32},
-    }
-    (folder / "task.yaml").write_text(json.dumps(task))
-    return load_config([GLIP_T, folder / "task.yaml"], list(overrides))
 
 
 @pytest.fixture
@@ -60,19 +39,19 @@ def test_a_task(folder: Path, tokenizer: Tokenizer) -> None:
 
 def test_rgb_from_0_to_1(folder: Path, tokenizer: Tokenizer) -> None:
     overrides = ["INPUT.TO_BGR255", "False", "INPUT.PIXEL_MEAN", "(0.5, 0.4, 0.3)"]
-    (test_set,) = build_test_sets(config(folder, overrides), tokenizer)
+    (test_set,) = build_test_sets(config(folder, *overrides), tokenizer)
     assert test_set.transform.pixel_format == "rgb"
     assert test_set.transform.mean == (0.5, 0.4, 0.3)
 
 
 def test_chunks(folder: Path, tokenizer: Tokenizer) -> None:
-    (test_set,) = build_test_sets(config(folder, ["TEST.CHUNKED_EVALUATION", "2"]), tokenizer)
+    (test_set,) = build_test_sets(config(folder, "TEST.CHUNKED_EVALUATION", "2"), tokenizer)
     assert test_set.captions == ("cat. dog", "owl")
     assert [prompt.num_phrases for prompt in test_set.prompts] == [2, 1]
 
 
 def test_subset(folder: Path, tokenizer: Tokenizer) -> None:
-    (test_set,) = build_test_sets(config(folder, ["TEST.SUBSET", "4"]), tokenizer)
+    (test_set,) = build_test_sets(config(folder, "TEST.SUBSET", "4"), tokenizer)
     assert len(test_set) == 4
 
 
@@ -106,7 +85,7 @@ def test_flags_of_the_published_command_line(folder: Path, tokenizer: Tokenizer)
     overrides = ["DATASETS.TRAIN_DATASETNAME_SUFFIX", "_grounding",
                  "DATASETS.USE_OVERRIDE_CATEGORY", "True", "DATASETS.USE_CAPTION_PROMPT", "True",
                  "DATASETS.TEST_DATASETNAME_SUFFIX", "_grounding"]  # fmt: skip
-    (test_set,) = build_test_sets(config(folder, overrides), tokenizer)
+    (test_set,) = build_test_sets(config(folder, *overrides), tokenizer)
     assert test_set.captions == ("cat. dog. owl",)
 
 
@@ -152,11 +131,11 @@ def test_lvis_and_coco_files_are_not_mixed_up(folder: Path, tokenizer: Tokenizer
 
 def test_grounding_needs_captions(folder: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="'drawn' has classes, not captions"):
-        build_test_sets(config(folder, ["TEST.EVAL_TASK", "grounding"]), tokenizer)
+        build_test_sets(config(folder, "TEST.EVAL_TASK", "grounding"), tokenizer)
 
 
 def test_captions_are_not_classes(folder: Path, tokenizer: Tokenizer) -> None:
-    cfg = config(folder, ["TEST.EVAL_TASK", "detection"], TEST='("flickr30k_test",)')
+    cfg = config(folder, "TEST.EVAL_TASK", "detection", TEST='("flickr30k_test",)')
     with pytest.raises(ValueError, match="'flickr30k_test' has captions, not classes"):
         build_test_sets(cfg, tokenizer)
 
@@ -172,7 +151,7 @@ def test_a_file_of_merged_boxes_is_not_judged_as_separate_ones(
 
 def test_fingerprint_knows_words_and_sizes(folder: Path, tokenizer: Tokenizer) -> None:
     def fingerprint(*overrides: str) -> dict:
-        (test_set,) = build_test_sets(config(folder, overrides), tokenizer)
+        (test_set,) = build_test_sets(config(folder, *overrides), tokenizer)
         return json.loads(json.dumps(test_set.fingerprint()))
 
     first = fingerprint()

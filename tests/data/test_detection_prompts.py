@@ -21,11 +21,6 @@ MANY = {i: f"{WORDS[i % 7]}_{i}" if i % 3 else f"number {i} {WORDS[i % 7]}" for 
 PETS = {1: "cat", 2: "dog", 3: "sea_lion"}
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load("bert-base-uncased")
-
-
 def chance(*key: int) -> SampleRandom:
     return SampleRandom.of(key)
 

@@ -23,11 +23,6 @@ from glipkit.grounding.tokenizer import Tokenizer
 NAMES = {1: "cat", 2: "dog_(small)", 3: "owl"}
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load("bert-base-uncased")
-
-
 @dataclass
 class Pictures:
     """One grey picture of 100 x 50 for each list of annotations."""

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 from drawn import draw
+from drawn import task_config as config
 from yacs.config import CfgNode
 
-from glipkit.config.load import load_config
 from glipkit.data.build import build_test_sets
 from glipkit.data.wording_test_set import WordingTestSet
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.structures.prompts import ParallelPrompt
 
-GLIP_T = Path(__file__).parents[2] / "configs" / "pretrain" / "glip_Swin_T_O365_GoldG.yaml"
 KNOWN = {
     "cat": {"wiki": "a small pet.", "gpt3": ["It purrs.", "It sleeps.", "It hunts."]},
     "dog": {"wiki": "it barks", "gpt3": ["It fetches."]},
@@ -27,29 +26,12 @@ SAID = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load("bert-base-uncased")
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DATASET", str(tmp_path))
     draw(tmp_path, num_images=4)
     (tmp_path / "known.yaml").write_text(yaml.safe_dump(KNOWN))
     return tmp_path
-
-
-def config(folder: Path, *overrides: str, **datasets: object) -> CfgNode:
-    task = {
-        "DATASETS": {
-            "REGISTER": {"drawn": {"ann_file": "boxes.json", "img_dir": "pictures"}},
-            "TEST": '("drawn",)',
-            **datasets,
-        },
-    }
-    (folder / "task.yaml").write_text(json.dumps(task))
-    return load_config([GLIP_T, folder / "task.yaml"], list(overrides))
 
 
 def knowing(folder: Path, *overrides: str, **datasets: object) -> CfgNode:

@@ -15,11 +15,6 @@ def text(golden: Path) -> dict:
     return json.loads((golden / "components" / "text.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load("bert-base-uncased")
-
-
 def tokens_of(prompt: Prompt, tokenizer: Tokenizer) -> list[list[int]]:
     return [row.nonzero()[:, 0].tolist() for row in tokenizer(prompt).phrase_tokens]
 

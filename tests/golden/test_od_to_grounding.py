@@ -16,11 +16,6 @@ SAMPLED = ["coco", "coco_few_negatives", "coco_one_neg_one_pos", "max_num_labels
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load("bert-base-uncased")
-
-
-@pytest.fixture(scope="module")
 def recorded(golden: Path) -> dict:
     return json.loads((golden / "components" / "od_to_grounding.json").read_text())
 

@@ -6,11 +6,6 @@ from glipkit.grounding.class_words import class_words, joined
 from glipkit.grounding.tokenizer import Tokenizer
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load("bert-base-uncased")
-
-
 @pytest.mark.parametrize("separator", [". ", " ", ", ", " and "])
 def test_lengths_add_up_to_the_caption(tokenizer: Tokenizer, separator: str) -> None:
     names = {4: "hot-air_balloon", 2: "bow_(weapon)", 9: "T-shirt", 5: "naïve café", 7: "猫"}

@@ -1,6 +1,7 @@
 """`glipkit detect` on a detector that knows colours."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,20 @@ def test_thresholds_and_negatives_reach_the_detector(detector: ColourDetector) -
     assert detector.options[-1]["threshold"] == {"red square": 0.2, "blue square": 0.4}
 
 
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """What the command says to a line that it refuses, before a model is loaded."""
+
+    def run(*words: str, out: str = "found") -> str:
+        pictures("1.png")
+        monkeypatch.setattr(glipkit, "load", no_load)
+        assert detect("1.png", *words, out=out) == 2
+        assert not Path("found").exists()
+        return capsys.readouterr().err
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -203,17 +218,8 @@ def test_thresholds_and_negatives_reach_the_detector(detector: ColourDetector) -
         (["--model", "glip-l"], "not on this machine"),
     ],
 )
-def test_wrong_flags(
-    words: list[str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-) -> None:
-    pictures("1.png")
-    monkeypatch.setattr(glipkit, "load", no_load)
-    assert detect("1.png", *WORDS, *words) == 2
-    assert said in capsys.readouterr().err
-    assert not Path("found").exists()
+def test_wrong_flags(words: list[str], said: str, refused: Callable[..., str]) -> None:
+    assert said in refused(*WORDS, *words)
 
 
 @pytest.mark.parametrize(
@@ -227,26 +233,12 @@ def test_wrong_flags(
         (["--names-file", "none.txt"], "no file of names"),
     ],
 )
-def test_texts_without_words_are_refused_before_a_model_is_loaded(
-    words: list[str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-) -> None:
-    pictures("1.png")
-    monkeypatch.setattr(glipkit, "load", no_load)
-    assert detect("1.png", *words) == 2
-    assert said in capsys.readouterr().err
-    assert not Path("found").exists()
+def test_texts_without_words(words: list[str], said: str, refused: Callable[..., str]) -> None:
+    assert said in refused(*words)
 
 
-def test_a_folder_that_takes_no_files_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    pictures("1.png")
-    monkeypatch.setattr(glipkit, "load", no_load)
-    assert detect("1.png", *WORDS, out="1.png/found") == 2
-    said = capsys.readouterr().err
+def test_a_folder_that_takes_no_files_is_named(refused: Callable[..., str]) -> None:
+    said = refused(*WORDS, out="1.png/found")
     assert "nothing can be written to --out" in said
     assert "1.png/found" in said
 
