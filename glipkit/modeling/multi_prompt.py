@@ -52,9 +52,8 @@ class Detector:
             memory runs out, half as many are tried from then on.
         num_heads: of the fusions, from which memory is estimated.
         dense: computes pyramids and predictions in place of `model`.
-        remembered_prompts: how many prompts' features are kept, the last used ones
-            (about 1.5 MB each for 256 tokens).
-        remembered_bytes: how much memory they may take together.
+        remembered_bytes: how much memory the features of prompts may take that are kept from call
+            to call: GLIP-T's take 1.5 MiB for 256 tokens. See `PromptCache`.
 
     Raises:
         ValueError: a number is negative.
@@ -69,15 +68,14 @@ class Detector:
         chunk_batch: int = 0,
         num_heads: int = 8,
         dense: Dense | None = None,
-        remembered_prompts: int = 128,
-        remembered_bytes: int = 2**28,
+        remembered_bytes: int = 2**29,
     ) -> None:
         self.model = model
         self.postprocessor = postprocessor
         self.autocast_dtype = autocast_dtype
         self.chunk_batch = ChunkBatch(chunk_batch, num_heads=num_heads)
         self._dense = dense or model
-        self._text = PromptCache(max_prompts=remembered_prompts, max_bytes=remembered_bytes)
+        self._text = PromptCache(max_bytes=remembered_bytes)
 
     @property
     def device(self) -> torch.device:
@@ -134,6 +132,7 @@ class Detector:
         """
         self._check(images, prompts, original_sizes)
         self._forget_if_changed()
+        self._text.start_round()
         device = self.device
         images = images.to(device)
         enabled = self.autocast_dtype is not None
@@ -191,7 +190,7 @@ class Detector:
         Prompts of a length are asked together, so that little is padded, the longest first: if
         memory runs out, then at once.
         """
-        waiting = self._questions(prompts)
+        waiting = _questions(prompts)
         passes = []
         while waiting:
             length = waiting[0].length
@@ -219,19 +218,6 @@ class Detector:
             del waiting[: len(group)]
         return passes
 
-    def _questions(self, prompts: Sequence[Sequence[AnyPrompt]]) -> list["_Question"]:
-        """Every prompt of every picture, the longest first, encoded; the same object only once."""
-        encoded: dict[int, TextFeatures] = {}
-        for prompt in (prompt for asked in prompts for prompt in asked):
-            if id(prompt) not in encoded:
-                encoded[id(prompt)] = self._encoded(prompt)
-        questions = [
-            _Question(picture, place, prompt, encoded[id(prompt)])
-            for picture, asked in enumerate(prompts)
-            for place, prompt in enumerate(asked)
-        ]
-        return sorted(questions, key=lambda each: (-each.length, each.place, each.picture))
-
     def _ask(
         self,
         levels: tuple[Tensor, ...],
@@ -239,10 +225,13 @@ class Detector:
         questions: Sequence["_Question"],
     ) -> Tensor:
         """What is found for each question, all in one pass: (questions, N, 6)."""
-        length = -(-max(question.length for question in questions) // _MULTIPLE) * _MULTIPLE
+        length = _rounded_up(max(question.length for question in questions))
         phrases = [_as_long(question.prompt.phrase_tokens, length) for question in questions]
-        fitted = zip(*(_padded(question.text, length) for question in questions))
-        text = TextFeatures(*(torch.cat(parts) for parts in fitted))
+        # Encoded pass by pass: never more are alive than this pass's and those that are remembered.
+        asked = {id(question.prompt): question.prompt for question in questions}
+        texts = {key: _padded(self._encoded(prompt), length) for key, prompt in asked.items()}
+        rows = zip(*(texts[id(question.prompt)] for question in questions))
+        text = TextFeatures(*(torch.cat(parts) for parts in rows))
         pictures = [question.picture for question in questions]
         output = self._dense.ground(_taken(levels, pictures), text)
         asked_of = [sizes[picture] for picture in pictures]
@@ -252,7 +241,7 @@ class Detector:
         """Features of a batch of one, remembered or made now."""
         if isinstance(prompt, ParallelPrompt):
             return self._encoded_classes(prompt)
-        words = batch_prompts([prompt])
+        words = batch_prompts([prompt], _MULTIPLE)
         # Read where the prompt was made, on the CPU: reading it back from a GPU would wait for it.
         key = (
             *(self.autocast_dtype, *words.token_ids[0].tolist()),
@@ -300,12 +289,29 @@ class _Question(NamedTuple):
     picture: int  # of the batch
     place: int  # among the prompts of this picture
     prompt: AnyPrompt
-    text: TextFeatures  # of a batch of one
+    length: int  # T, of its text
 
-    @property
-    def length(self) -> int:
-        """Tokens."""
-        return self.text.mask.shape[1]
+
+def _questions(prompts: Sequence[Sequence[AnyPrompt]]) -> list[_Question]:
+    """Every prompt of every picture, the longest first."""
+    lengths = {id(prompt): _length(prompt) for asked in prompts for prompt in asked}
+    questions = [
+        _Question(picture, place, prompt, lengths[id(prompt)])
+        for picture, asked in enumerate(prompts)
+        for place, prompt in enumerate(asked)
+    ]
+    return sorted(questions, key=lambda each: (-each.length, each.place, each.picture))
+
+
+def _length(prompt: AnyPrompt) -> int:
+    """T of a prompt's text, known before it is encoded."""
+    if isinstance(prompt, ParallelPrompt):
+        return prompt.num_phrases + 1
+    return _rounded_up(int(prompt.token_mask.sum()))
+
+
+def _rounded_up(length: int) -> int:
+    return -(-length // _MULTIPLE) * _MULTIPLE
 
 
 def _taken(levels: tuple[Tensor, ...], pictures: Sequence[int]) -> tuple[Tensor, ...]:

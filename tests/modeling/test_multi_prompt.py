@@ -113,26 +113,55 @@ def test_padded_or_not_is_the_same_prompt_but_other_phrases_are_read_anew() -> N
     torch.testing.assert_close(one.scores, both.scores[:1])
 
 
+ONE = 8 * (4 + 1)  # bytes of a short prompt: 8 tokens with float32 features and a mask
+
+
 def test_memory_is_bounded_and_keeps_what_was_used_last() -> None:
     model = Stand()
-    detector = Detector(model, Postprocessor(), remembered_prompts=2)
+    detector = Detector(model, Postprocessor(), remembered_bytes=2 * ONE)
     for logit in (1, 2, 1, 3, 1):  # 3 pushes 2 out, not 1
         detector(pictures(), [words(logit)], [(20, 32)])
     assert model.calls["text"] == 3
     detector(pictures(), [words(2)], [(20, 32)])
     assert model.calls["text"] == 4
-    forgetful = Detector(model, Postprocessor(), remembered_prompts=0)
+    forgetful = Detector(model, Postprocessor(), remembered_bytes=0)
     forgetful(pictures(), [words(2), words(2)], [(20, 32)])
     assert model.calls["text"] == 6
 
 
-def test_memory_is_bounded_in_bytes_too() -> None:
+def test_many_prompts_are_encoded_once_however_many_pictures_come() -> None:
     model = Stand()
-    one = 8 * (4 + 1)  # 8 tokens: float32 features and a mask
-    detector = Detector(model, Postprocessor(), remembered_bytes=2 * one)
-    for logit in (1, 2, 1, 3, 1, 2):  # 3 pushes 2 out
-        detector(pictures(), [words(logit)], [(20, 32)])
-    assert model.calls["text"] == 4
+    detector = Detector(model, Postprocessor())
+    for _ in range(2):
+        detector(pictures(), [words(logit) for logit in range(300)], [(20, 32)])
+    assert model.calls["text"] == 300
+
+
+def test_of_more_prompts_than_fit_some_are_found_again_in_every_round() -> None:
+    model = Stand()
+    detector = Detector(model, Postprocessor(), remembered_bytes=3 * ONE + 1)
+    for calls in (5, 7, 9):
+        detector(pictures(), [words(logit) for logit in range(5)], [(20, 32)])
+        assert model.calls["text"] == calls
+    for calls in (14, 16):  # of another vocabulary as soon as it is asked
+        detector(pictures(), [words(logit) for logit in range(10, 15)], [(20, 32)])
+        assert model.calls["text"] == calls
+
+
+def test_no_more_texts_are_alive_than_are_asked_together_and_remembered() -> None:
+    class Counting(Stand):
+        def encode_text(self, token_ids: Tensor, token_mask: Tensor) -> TextFeatures:
+            text = super().encode_text(token_ids, token_mask)
+            made.append(weakref.ref(text.hidden))
+            most.append(sum(each() is not None for each in made))
+            return text
+
+    made: list[weakref.ref] = []
+    most: list[int] = []
+    detector = Detector(Counting(), Postprocessor(), remembered_bytes=3 * ONE, chunk_batch=2)
+    detector(pictures(2), [words(logit) for logit in range(40)], [(20, 32)] * 2)
+    assert len(made) == 40
+    assert max(most) <= 3 + 2
 
 
 def load(model: Stand) -> None:
@@ -357,8 +386,6 @@ def test_bad_calls_are_named() -> None:
         detector(pictures(2), [words(1)], [(20, 32)])
     with pytest.raises(ValueError, match=r"training mode.*model\.eval\(\)"):
         Detector(model.train(), Postprocessor())(pictures(), [words(1)], [(20, 32)])
-    with pytest.raises(ValueError, match="must not be negative, got -1"):
-        Detector(model, Postprocessor(), remembered_prompts=-1)
     with pytest.raises(ValueError, match="remembered_bytes must not be negative, got -1"):
         Detector(model, Postprocessor(), remembered_bytes=-1)
     with pytest.raises(ValueError, match=r"TEST\.CHUNK_BATCH must be 0 .* or more, got -1"):
