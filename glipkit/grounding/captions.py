@@ -99,8 +99,7 @@ def class_prompts(
         ValueError: as `class_prompt`; a name has no tokens or more than fit a prompt (both named);
             or `chunk_size` is neither -1 nor above 0.
     """
-    if chunk_size != -1 and chunk_size < 1:
-        raise ValueError(f"chunk_size is -1 (all in one prompt) or at least 1, got {chunk_size}")
+    check_chunk_size(chunk_size)
     spoken = _spoken_names(names, caption_prompts)
     lengths = _token_counts(names, spoken, tokenizer, max_tokens)
     _warn_about_twins(names, spoken)
@@ -132,6 +131,16 @@ def class_prompts(
         )
     _check_findable(prompts, tokenizer, max_tokens)
     return prompts
+
+
+def check_chunk_size(chunk_size: int) -> None:
+    """Refuse a number of names per prompt that is neither -1, for all, nor above 0.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if chunk_size != -1 and chunk_size < 1:
+        raise ValueError(f"chunk_size is -1 (all in one prompt) or at least 1, got {chunk_size}")
 
 
 def free_prompt(caption: str, spans: Sequence[Sequence[tuple[int, int]]]) -> Prompt:

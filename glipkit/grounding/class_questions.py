@@ -4,7 +4,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from glipkit.grounding.captions import MAX_TOKENS, SEPARATOR, class_prompts
+from glipkit.grounding.captions import (
+    MAX_TOKENS,
+    SEPARATOR,
+    check_chunk_size,
+    class_prompts,
+)
 from glipkit.grounding.knowledge import described, plainly
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.structures.prompts import AnyPrompt, ParallelPrompt
@@ -48,6 +53,7 @@ def ask_classes(
     Raises:
         TypeError, ValueError: as `class_prompts`.
     """
+    check_chunk_size(chunk_size)
     if descriptions is not None:
         caption_prompts = described(caption_prompts or plainly(names), descriptions)
     prompts = class_prompts(
@@ -63,7 +69,7 @@ def ask_classes(
     if parallel is None:
         return ClassQuestions(read, captions)
     places = max_tokens - 1
-    wanted = len(names) if chunk_size == -1 else chunk_size
+    wanted = len(names) if chunk_size == -1 else min(chunk_size, len(names))
     step = min(wanted, places)
     if wanted > places:
         logger.warning(

@@ -75,16 +75,17 @@ class Knowledge:
             if any(kind in texts and not texts[kind] for kind in kinds) or not all(parts):
                 empty.append(name)
             described.append("; ".join(parts))
-        for classes, trouble in (
-            (missing, "has no entry for"),
-            (lacking, "does not say this kind of description of"),
-            (empty, "has an empty description of"),
-        ):
-            if classes:
-                raise WordFileError(
-                    f"{self.path} {trouble} {len(classes)} of {len(names)} classes: "
-                    f"{quoted(classes, limit=len(classes))}"
-                )
+        troubles = [
+            f"{trouble} {len(classes)} of {len(names)} classes: {quoted(classes, len(classes))}"
+            for classes, trouble in (
+                (missing, "has no entry for"),
+                (lacking, "does not say this kind of description of"),
+                (empty, "has an empty description of"),
+            )
+            if classes
+        ]
+        if troubles:
+            raise WordFileError(f"{self.path} {'; it '.join(troubles)}")
         if respelled:
             logger.info(
                 "%s: %d classes are spelled in another case or with other spaces: %s",

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class WordFileError(ValueError):
@@ -31,7 +33,9 @@ def read_word_file(path: str | Path, *, what: str) -> tuple[Any, str]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise WordFileError(f"{path} is not UTF-8 text ({error}); expected a {what}") from error
+        raise WordFileError(
+            f"{path}, a {what}, is not UTF-8 text ({error}); save it as UTF-8"
+        ) from error
     try:
         if path.suffix.lower() == ".json":
             said = json.loads(text, object_pairs_hook=_each_once)
@@ -86,9 +90,9 @@ def quoted(names: Sequence[str], limit: int = 10) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def _each_once(pairs: Sequence[tuple[Hashable, Any]]) -> dict[Any, Any]:
+def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """A mapping; readers of JSON and YAML keep the last of two equal keys and say nothing."""
-    found: dict[Any, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
             raise WordFileError(f"{key!r} stands twice in the same place; keep one")
@@ -97,9 +101,10 @@ def _each_once(pairs: Sequence[tuple[Hashable, Any]]) -> dict[Any, Any]:
 
 
 class _EachOnceLoader(yaml.SafeLoader):
-    """YAML in which no key may stand twice."""
+    """YAML in which no key may stand twice; what is merged in (<<) may be said anew."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        own = [self.construct_object(key, deep=True) for key, _ in node.value]
-        _each_once([(key, None) for key in own if isinstance(key, Hashable) and key != "<<"])
-        return super().construct_mapping(node, deep=deep)
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        _each_once([(key.value, None) for key in keys if key.tag != _MERGE])
+        return node

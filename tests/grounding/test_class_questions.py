@@ -73,3 +73,16 @@ def test_parallel_classes_in_chunks(bert: Tokenizer, caplog: pytest.LogCaptureFi
     assert [prompt.num_phrases for prompt in prompts] == [7, 3]
     assert len(prompts) == len(captions)
     assert "places for 7 classes, not for 10" in caplog.text
+    caplog.clear()
+    (prompt,), _ = ask_classes(names[:7], bert, parallel="first", max_tokens=8, chunk_size=40)
+    assert prompt.num_phrases == 7  # nobody needs to be told of 40
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("chunk_size", [0, -2])
+@pytest.mark.parametrize("parallel", [None, "mean"])
+def test_a_chunk_without_classes_is_refused(
+    bert: Tokenizer, chunk_size: int, parallel: str | None
+) -> None:
+    with pytest.raises(ValueError, match=f"or at least 1, got {chunk_size}"):
+        ask_classes(NAMES, bert, chunk_size=chunk_size, parallel=parallel)

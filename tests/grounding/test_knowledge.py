@@ -96,8 +96,10 @@ def test_all_classes_that_lack_something_are_named(tmp_path: Path) -> None:
     assert all(repr(name) in str(raised.value) for name in names)
     text = "cat: {wiki: a pet}\ndog: {gpt3: it barks}\nowl: {gpt3: it flies, wiki: }"
     known = load_knowledge(write(tmp_path, text))
-    with pytest.raises(WordFileError, match=r"does not say this kind.*'dog \(wiki\)'"):
-        known.describe(["cat", "dog", "owl"], kinds=["wiki"])
+    with pytest.raises(WordFileError, match=r"does not say this kind.*'dog \(wiki\)'") as raised:
+        known.describe(["cat", "dog", "owl", "fox"], kinds=["wiki"])  # everything at once
+    assert "no entry for 1 of 4 classes: 'fox'; it does not" in str(raised.value)
+    assert "; it has an empty description of 1 of 4 classes: 'owl'" in str(raised.value)
     with pytest.raises(WordFileError, match=r"empty description of 1 of 2 classes: 'owl'"):
         known.describe(["cat", "owl"], kinds=["wiki"])
 
@@ -121,7 +123,9 @@ def test_an_empty_description_is_refused(tmp_path: Path, text: str) -> None:
         ("no: an answer", "the class False is no text; put it into quotes"),
         ("cat: a pet\ncat: a beast", "'cat' stands twice in the same place"),
         ("cat: {wiki: a, wiki: b}", "'wiki' stands twice in the same place"),
+        ("cat: {wiki: a, 'wiki': b}", "'wiki' stands twice in the same place"),
         ("cat: [a", "not even YAML"),
+        ("!!map cat", "not even YAML"),
         ('{"images": [], "annotations": [{"id": 1}]}', "class 'annotations': expected class"),
     ],
 )
@@ -134,13 +138,22 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, message: s
 def test_files_that_are_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no knowledge file .*nowhere\.yaml"):
         load_knowledge(tmp_path / "nowhere.yaml")
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(WordFileError, match="not UTF-8"):
-        load_knowledge(tmp_path / "binary.yaml")
+    (tmp_path / "other.yaml").write_text("cat: a pet", encoding="utf-16")
+    with pytest.raises(WordFileError, match=r"other\.yaml.*not UTF-8 .*save it as UTF-8"):
+        load_knowledge(tmp_path / "other.yaml")
     with pytest.raises(WordFileError, match="not even JSON"):
         load_knowledge(write(tmp_path, "{'cat': 1}", "known.json"))
     with pytest.raises(WordFileError, match="'cat' stands twice"):
         load_knowledge(write(tmp_path, '{"cat": "a", "cat": "b"}', "known.json"))
+
+
+def test_what_several_classes_share_may_be_merged_in(tmp_path: Path) -> None:
+    text = "ray: &ray {wiki: a flat fish, gpt3: It swims.}\nmanta:\n  <<: *ray\n  wiki: a large ray"
+    known = load_knowledge(write(tmp_path, text))
+    assert known.describe(["ray", "manta"], kinds=["wiki", "gpt3"]) == [
+        "a flat fish; It swims",
+        "a large ray; It swims",
+    ]
 
 
 def test_a_description_follows_the_name_and_is_not_looked_for() -> None:
