@@ -14,6 +14,7 @@ from glipkit.grounding.word_files import NameTable, WordFileError, quoted, read_
 
 EVERY_CLASS = "*"  # says how classes are asked that the file does not name
 PLACE = "{name}"  # where an alternative has the class's own name; only that is looked for
+_PLACES = re.compile(r"\{[^{}]*\}")  # what may be meant as a place
 _FIELDS = ("prefix", "name", "suffix")
 _FORMS = (
     "expected class names, each with a list of alternatives: text, such as 'stingray, flat and "
@@ -124,16 +125,18 @@ def _checked(where: str, alternative: Any) -> str | Said:
                 f"{alternative!r}"
             )
         alternative = record
-        words = record["name"]
+        words, own_name = record["name"], record["name"] == PLACE
+        is_understood = _PLACES.findall(as_text(record)) == [PLACE] * own_name
     elif isinstance(alternative, str):
         words = alternative
-        placeholders = re.findall(r"\{\w*\}", alternative)
-        if placeholders not in ([], [PLACE]):
-            raise WordFileError(
-                f"{where}: the one placeholder is {PLACE}, once at most; got {alternative!r}"
-            )
+        is_understood = _PLACES.findall(alternative) in ([], [PLACE])
     else:
         raise WordFileError(f"{where}: {_FORMS}; got {alternative!r}")
+    if not is_understood:
+        raise WordFileError(
+            f"{where}: the one placeholder is {PLACE}, once at most, and in a record the whole "
+            f"name; got {alternative!r}"
+        )
     if not words.strip():
         raise WordFileError(f"{where} is empty")
     return alternative
@@ -142,7 +145,8 @@ def _checked(where: str, alternative: Any) -> str | Said:
 def _said(alternative: str | Said, configured: Said) -> Said:
     """An alternative as a record."""
     if not isinstance(alternative, str):
-        return dict(alternative)
+        own = alternative["name"] == PLACE
+        return {**alternative, "name": configured["name"] if own else alternative["name"]}
     before, place, after = alternative.partition(PLACE)
     if not place:
         return {"prefix": "", "name": alternative, "suffix": ""}

@@ -38,6 +38,10 @@ def test_a_place_for_the_name_says_what_is_looked_for(tmp_path: Path) -> None:
         {"prefix": "", "name": "a flat fish", "suffix": ""},
         {"prefix": "", "name": "ray", "suffix": " (grey)"},
     ]
+    record = "stingray: {prefix: 'a ', name: '{name}', suffix: ', flat'}"
+    ((own, _),) = load_wordings(write(tmp_path, record)).runs(NAMES, PLAIN)
+    assert own == runs[0][0]
+    write(tmp_path, text)
     configured = [{"prefix": "the ", "name": "manta", "suffix": "!"}, PLAIN[1]]
     first, *_ = load_wordings(write(tmp_path, text)).runs(NAMES, configured)
     assert as_text(first[0]) == "a manta, flat"
@@ -86,6 +90,9 @@ def test_classes_that_there_are_not_are_all_named(tmp_path: Path) -> None:
         ("stingray: {suffix: flat}", "alternative 1: a record has a name"),
         ("stingray: {name: ray, sufix: flat}", "alternative 1: a record has a name"),
         ("stingray: 'a {class}'", "the one placeholder is {name}"),
+        ("stingray: 'a { name }'", "the one placeholder is {name}"),
+        ("stingray: {name: 'a {name}'}", "in a record the whole name"),
+        ("stingray: {prefix: '{name} ', name: ray}", "in a record the whole name"),
         ("stingray: '{name} or {name}'", "the one placeholder is {name}, once"),
         ("1: ray", "the class 1 is no text"),
         ("stingray: a\nstingray: b", "stands twice"),
