@@ -248,7 +248,7 @@ def _check_knowledge(values: Values) -> None:
     ):
         if values.value[key] != unset:
             raise ConfigError(
-                f"{values.said(key)}; descriptions of classes are for evaluation, and glipkit does "
-                f"not train with them: leave it {unset!r} here, and set it for "
-                "tools/test_grounding_net.py"
+                f"{values.said(key)}; glipkit does not train with descriptions of classes: set it "
+                f"to {unset!r} here, train with the names alone, and describe classes to "
+                "tools/test_grounding_net.py (GLIPKNOW.KNOWLEDGE_FILE; docs/knowledge.md)"
             )
