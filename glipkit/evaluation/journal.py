@@ -5,6 +5,7 @@ other line holds one picture's detections. A line counts once its newline is wri
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from glipkit.evaluation.coco_results import decimals
 from glipkit.runtime.settings import differences
 from glipkit.structures.detections import Detections
+
+logger = logging.getLogger(__name__)
 
 _PATTERN = "journal-*.jsonl"
 _BLOCK = 1 << 20  # bytes looked at together
@@ -82,6 +85,17 @@ def discard_journals(folder: Path) -> None:
     """Forget what an earlier evaluation left in `folder`."""
     for path in folder.glob(_PATTERN):
         path.unlink()
+
+
+def can_go_on(folder: Path, depends_on: Mapping[str, Any]) -> bool:
+    """Whether what the journals in `folder` hold is whole, and depends on just that."""
+    try:
+        for _ in walk_journals(folder, depends_on):
+            pass
+    except JournalError as error:
+        logger.info("judged from the beginning: %s", error)
+        return False
+    return True
 
 
 def read_journals(folder: Path, depends_on: Mapping[str, Any]) -> dict[int, Detections]:

@@ -15,12 +15,13 @@ from glipkit.data.sample import Failure
 from glipkit.data.test_set import TestSet
 from glipkit.data.workers import beside_model
 from glipkit.evaluation.evaluator import Evaluator, MergingEvaluator
-from glipkit.evaluation.journal import Journal, discard_journals, walk_journals
+from glipkit.evaluation.journal import Journal, can_go_on, discard_journals, walk_journals
 from glipkit.evaluation.looks import Join, Looks
 from glipkit.evaluation.results import Results, Timing
 from glipkit.runtime.distributed import (
     barrier,
     broadcast_object,
+    from_main,
     gather_objects,
     is_main,
     rank,
@@ -53,7 +54,7 @@ def evaluate(
     batch_size: int = 1,
     num_workers: int = 0,
     device: torch.device | str = "cpu",
-    resume: bool = False,
+    resume: bool | None = False,
     strict: bool = False,
     join: Join | None = None,
 ) -> Results:
@@ -77,7 +78,8 @@ def evaluate(
         num_workers: processes that read pictures, fewer where `beside_model` says so; 0 reads in
             this one.
         device: where the detector lives.
-        resume: go on from the journal in `output_dir`; otherwise an existing one is replaced.
+        resume: go on from the journal in `output_dir`; otherwise an existing one is replaced. None:
+            go on from it if it is whole and of this very evaluation.
         strict: stop at the first picture that cannot be read.
         join: makes one answer of those to a picture's views, where the test set has views.
 
@@ -88,6 +90,8 @@ def evaluate(
     """
     looks = Looks(detector, test_set, join)
     depends_on = {**test_set.fingerprint(), "metric": evaluator.metric, **depends_on}
+    if resume is None:
+        resume = from_main(lambda: can_go_on(output_dir, depends_on))
     taker = evaluator if isinstance(evaluator, MergingEvaluator) else _Keeper(evaluator)
     done = broadcast_object(_known_so_far(output_dir, depends_on, resume, taker))
     images = test_set.dataset.images

@@ -96,7 +96,7 @@ def judge(
     folder: Path,
     digest: str,
     device: torch.device,
-    resume: bool = False,
+    resume: bool | None = False,
     strict: bool = False,
 ) -> Results:
     """Evaluate a model on one test set; leaves results, predictions and configuration in `folder`.
@@ -108,7 +108,7 @@ def judge(
         folder: where everything goes.
         digest: `weights_hash(model)`.
         device: where the model is.
-        resume: go on from the predictions in `folder`.
+        resume: go on from the predictions in `folder`; None: if they are of this very evaluation.
         strict: stop at the first picture that cannot be read.
     """
     joiner = build_joiner(cfg)

@@ -43,7 +43,7 @@ def judge_trained(
     which: Sequence[str],
     device: torch.device,
 ) -> dict[str, Results]:
-    """Judge the files of a run on DATASETS.TEST.
+    """Judge the files of a run on DATASETS.TEST, or go on where that was interrupted.
 
     Args:
         cfg: of the run; its DATASETS.TEST may be another.
@@ -67,7 +67,11 @@ def judge_trained(
         for test_set in test_sets:
             name = f"{kind}/{test_set.name}"
             found[name] = results = judge(
-                *(cfg, model, test_set), folder=folder / name, digest=digest, device=device
+                *(cfg, model, test_set),
+                folder=folder / name,
+                digest=digest,
+                device=device,
+                resume=None,
             )
             if is_main():
                 logger.info("%s weights of %s\n%s", kind, folder, results.report())

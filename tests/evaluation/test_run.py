@@ -134,6 +134,25 @@ def test_resume_refuses_other_weights(drawn: TestSet, tmp_path: Path) -> None:
         run(detector, drawn, tmp_path, resume=True, depends_on={"weights": "def"})
 
 
+def test_only_what_fits_is_gone_on_with_if_so_asked(drawn: TestSet, tmp_path: Path) -> None:
+    detector = KnowingDetector(drawn, mistakes=True)
+
+    def asked(**more: object) -> int:
+        detector.batch_sizes.clear()
+        found = run(detector, drawn, tmp_path / "out", resume=None, **more)
+        assert found.metrics == expected.metrics
+        return sum(detector.batch_sizes)
+
+    expected = run(detector, drawn, tmp_path / "whole")
+    assert asked() == 20  # nothing was there
+    assert asked() == 0
+    assert asked(depends_on={"weights": "def"}) == 20
+    assert asked(depends_on={"weights": "def"}) == 0
+    journal = tmp_path / "out" / "journal-0.jsonl"
+    journal.write_text(journal.read_text().replace("scores", "votes", 7))
+    assert asked(depends_on={"weights": "def"}) == 20  # damaged
+
+
 def test_resume_refuses_other_data(drawn: TestSet, tmp_path: Path) -> None:
     run(KnowingDetector(drawn), drawn, tmp_path)
     smaller = replace(drawn, dataset=drawn.dataset.first(5))
