@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from glipkit.config.load import load_config
-from glipkit.data.datasets.coco import CocoDetection, load_coco
+from glipkit.data.build import load_labelled
+from glipkit.data.datasets.coco import CocoDetection
 from glipkit.evaluation.report import NUM_PICTURES, write_report
 from glipkit.programs.judged import judged_spec
 
@@ -27,10 +28,7 @@ def judged_dataset(folder: Path) -> CocoDetection:
             )
     cfg = load_config([folder / "config.yaml"])
     wanted = json.loads((folder / "results.json").read_text(encoding="utf-8"))["dataset"]
-    spec, keys = judged_spec(cfg, wanted), cfg.DATASETS
-    override = keys.OVERRIDE_CATEGORY if keys.USE_OVERRIDE_CATEGORY else None
-    dataset = load_coco(spec, override_categories=override)
-    return dataset.first(cfg.TEST.SUBSET) if cfg.TEST.SUBSET > 0 else dataset
+    return load_labelled(cfg, judged_spec(cfg, wanted))
 
 
 def main(argv: Iterable[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from glipkit.data.caption_test_set import make_caption_test_set
 from glipkit.data.catalog import DatasetSpec, find_dataset
 from glipkit.data.datasets.captioned_pictures import load_captioned
-from glipkit.data.datasets.coco import load_coco
+from glipkit.data.datasets.coco import CocoDetection, load_coco
 from glipkit.data.datasets.lvis import load_lvis, refuse_lvis
 from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.data.training.build import build_train_loader
@@ -46,18 +46,42 @@ def build_test_sets(
     """
     if not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST names no dataset; name at least one, e.g. ('val',)")
-    specs = [
-        find_dataset(
-            name, registered=cfg.DATASETS.REGISTER, suffix=cfg.DATASETS.TEST_DATASETNAME_SUFFIX
-        )
-        for name in cfg.DATASETS.TEST
-    ]
+    specs = find_test_sets(cfg)
     for spec in specs:  # before the first of them is loaded
         _check_kind(spec, task=cfg.TEST.EVAL_TASK)
         _check_words(cfg, spec, wordings)
         _check_truth(spec, truth=cfg.DATASETS.FLICKR_GT_TYPE)
         spec.check_files()
     return [_seen_in_views(cfg, _build_test_set(cfg, spec, tokenizer, wordings)) for spec in specs]
+
+
+def find_test_sets(cfg: CfgNode) -> list[DatasetSpec]:
+    """Where the datasets of DATASETS.TEST lie; nothing is read.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    words = cfg.DATASETS
+    suffix = words.TEST_DATASETNAME_SUFFIX
+    return [find_dataset(name, registered=words.REGISTER, suffix=suffix) for name in words.TEST]
+
+
+def load_labelled(cfg: CfgNode, spec: DatasetSpec) -> CocoDetection:
+    """The classes and boxes of one of `find_test_sets`, as DATASETS.* and TEST.SUBSET want them.
+
+    Raises:
+        ValueError: the annotation file is broken, or its classes are not those of the settings.
+        FileNotFoundError: it or the image folder is not there.
+    """
+    words = cfg.DATASETS
+    is_lvis = spec.kind == "lvis"
+    dataset = (load_lvis if is_lvis else load_coco)(
+        spec,
+        override_categories=words.OVERRIDE_CATEGORY if words.USE_OVERRIDE_CATEGORY else None,
+    )
+    if not is_lvis:
+        refuse_lvis(dataset)
+    return dataset.first(cfg.TEST.SUBSET) if cfg.TEST.SUBSET > 0 else dataset
 
 
 def build_test_transform(cfg: CfgNode) -> TestTransform:
@@ -105,16 +129,7 @@ def _build_test_set(
 ) -> TestSet:
     if spec.has_captions:
         return _build_caption_test_set(cfg, spec, tokenizer)
-    words = cfg.DATASETS
-    is_lvis = spec.kind == "lvis"
-    dataset = (load_lvis if is_lvis else load_coco)(
-        spec,
-        override_categories=words.OVERRIDE_CATEGORY if words.USE_OVERRIDE_CATEGORY else None,
-    )
-    if not is_lvis:
-        refuse_lvis(dataset)
-    if cfg.TEST.SUBSET > 0:
-        dataset = dataset.first(cfg.TEST.SUBSET)
+    dataset = load_labelled(cfg, spec)
     names = [category.name for category in dataset.categories]
 
     def asked(asking: Asking) -> ClassTestSet:

@@ -189,6 +189,19 @@ def test_command_finds_the_dataset_again(tmp_path: Path, capsys: pytest.CaptureF
     assert evaluation_report.main([str(tmp_path)]) == 2
     assert "config.yaml names coco_2017_val" in capsys.readouterr().err
 
+    names["REGISTER"]["drawn"] = {**entry, "kind": "lvis"}
+    (tmp_path / "task.yaml").write_text(json.dumps({"DATASETS": names}))
+    cfg = evaluation_report.load_config([config, tmp_path / "task.yaml"])
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    content = json.loads(spec.ann_file.read_text())
+    for image in content["images"]:
+        image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    for category in content["categories"]:
+        category["frequency"] = "f"
+    spec.ann_file.write_text(json.dumps(content))
+    assert evaluation_report.main([str(tmp_path)]) == 2
+    assert "is about LVIS" in capsys.readouterr().err
+
 
 def test_captions_get_no_report(
     evil: TestSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
