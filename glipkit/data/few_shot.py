@@ -20,6 +20,7 @@ def prepared_few_shot(
     seed: int,
     registered: Mapping[str, Mapping[str, Any]],
     suffix: str = "",
+    instead: str = "pictures are chosen anew",
 ) -> str | None:
     """The dataset in which somebody has already chosen the pictures of `name`.
 
@@ -31,10 +32,11 @@ def prepared_few_shot(
         seed: DATASETS.SHUFFLE_SEED.
         registered: DATASETS.REGISTER.
         suffix: DATASETS.TRAIN_DATASETNAME_SUFFIX.
+        instead: what is done where a file is missing, for the log.
 
     Returns:
         A name of `registered`, or None if there is none or its file is missing; then choose with
-        `few_shot`. The log says so, since these are not the pictures of published results.
+        `few_shot`, say. The log says so, since these are not the pictures of published results.
     """
     prepared = f"{name}_{shots}_{seed}"
     if not {prepared, prepared + suffix} & set(registered):
@@ -44,12 +46,9 @@ def prepared_few_shot(
         logger.info("%s: the %d-shot pictures of %s (seed %d)", name, shots, file, seed)
         return prepared
     logger.warning(
-        "%s: the prepared %d-shot file %s (DATASETS.REGISTER.%s) is not there; pictures are chosen "
-        "anew, so results will differ a little from those with that file",
-        name,
-        shots,
-        file.absolute(),
-        prepared,
+        "%s: the prepared %d-shot file %s (DATASETS.REGISTER.%s) is not there; %s, so results "
+        "will differ a little from those with that file",
+        *(name, shots, file.absolute(), prepared, instead),
     )
     return None
 

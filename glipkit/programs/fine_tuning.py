@@ -92,6 +92,7 @@ def run_settings(run: PlannedRun, options: Options, *more: str) -> CfgNode:
             seed=datasets.SHUFFLE_SEED,
             registered=datasets.REGISTER,
             suffix=datasets.TEST_DATASETNAME_SUFFIX,
+            instead="validation looks at all of it",
         )
         or name
         for name in datasets.TEST
