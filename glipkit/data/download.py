@@ -100,13 +100,8 @@ def _fetch_whole(url: str, path: Path, timeout: float) -> None:
             problem = "the connection ended early"
         except urllib.error.HTTPError as error:
             raise DownloadError(f"{url}: the server says {error.code} {error.reason}") from error
-        except (
-            urllib.error.URLError,
-            TimeoutError,
-            ConnectionError,
-            http.client.HTTPException,
-        ) as e:
-            problem = str(getattr(e, "reason", e)) or type(e).__name__
+        except _BROKEN as error:
+            problem = str(getattr(error, "reason", error)) or type(error).__name__
         if attempt < _ATTEMPTS:
             logger.warning("%s: %s; going on", url, problem)
     kept = part.stat().st_size if part.is_file() else 0
