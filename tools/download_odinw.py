@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glipkit.engine import launch
 from glipkit.programs.odinw_download import SOURCE, archives_of, download
-from glipkit.programs.odinw_plan import choose_tasks, suite_files
+from glipkit.programs.odinw_plan import choose_tasks, split_words, suite_files
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXAMPLE = """python tools/download_odinw.py DATASET --suite 13 --tasks Raccoon,Aquarium
@@ -33,8 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> list[str]:
     """Fetch what is not there yet; returns the files that no archive brought."""
     files = [(file.stem, file) for file in suite_files(args.suite, CONFIGS)]
-    named = [word.strip() for word in args.tasks.split(",") if word.strip()]
-    archives = archives_of([file for _, file in choose_tasks(files, named)])
+    archives = archives_of([file for _, file in choose_tasks(files, split_words(args.tasks))])
     if args.dry_run:
         print("\n".join(f"{args.source.rstrip('/')}/{name}.zip" for name in archives))
         return []

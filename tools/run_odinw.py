@@ -16,6 +16,7 @@ from glipkit.programs.odinw_plan import (
     choose_tasks,
     plan_jobs,
     published_overrides,
+    split_words,
     suite_files,
 )
 from glipkit.programs.odinw_score import score
@@ -51,23 +52,26 @@ def make_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> list[Outcome]:
     """Do what is not done yet of everything the command asks for."""
     files = expand_task_files(args.task_config) or suite_files(args.suite, CONFIGS)
-    named = [word.strip() for word in args.tasks.split(",") if word.strip()]
-    files = [file for _, file in choose_tasks([(file.stem, file) for file in files], named)]
-    modes = args.mode.split(",")
+    files = [f for _, f in choose_tasks([(f.stem, f) for f in files], split_words(args.tasks))]
+    modes = split_words(args.mode) or [MODES[0]]
+    if args.split and (tuned := [mode for mode in modes if mode != MODES[0]]):
+        raise ValueError(
+            f"--split is for zero-shot; models of {', '.join(tuned)} are judged on test. Leave it "
+            "out, or run zero-shot alone"
+        )
     loaded = load_tasks(args.config_file, files, [*published_overrides(modes[0]), *args.opts])
     tasks = [(task.name, file) for task, file in zip(loaded, files)]
-    custom = [Recipe.parse(word) for word in args.recipe.split(",") if word]
+    custom = [Recipe.parse(word, flag="--recipe") for word in split_words(args.recipe)]
     recipes = choose_recipes(parse_seeds(args.shots, flag="--shots"), custom)
     jobs = plan_jobs(modes, tasks, recipes, parse_seeds(args.seeds))
     first = loaded[0].cfg
     asked = Asked(
         config_file=args.config_file,
-        overrides=tuple(args.opts),
+        overrides=(*args.opts, *(("TEST.STRICT", "True") if args.strict else ())),
         folder=Path(first.OUTPUT_DIR),
         weight=args.weight or first.MODEL.WEIGHT,
         split=args.split,
         partial=args.partial_weight,
-        strict=args.strict,
         keep_going=args.keep_going or args.dry_run,
     )
     if args.score:

@@ -17,8 +17,14 @@ class Recipe:
     copies: int  # times each epoch shows the data
 
     @classmethod
-    def parse(cls, text: str) -> "Recipe":
+    def parse(
+        cls, text: str, *, flag: str = "--custom_shot_and_epoch_and_general_copy"
+    ) -> "Recipe":
         """Read "3_200_4".
+
+        Args:
+            text: as typed.
+            flag: after which, for messages.
 
         Raises:
             ValueError: it has another form, or no epoch or copy.
@@ -26,9 +32,8 @@ class Recipe:
         found = _RECIPE.fullmatch(text.strip())
         if found is None or int(found[2]) < 1 or int(found[3]) < 1:
             raise ValueError(
-                "--custom_shot_and_epoch_and_general_copy takes SHOTS_EPOCHS_COPIES, such as "
-                f"3_200_4 (3 shots per class, 200 epochs, 4 copies) or 0_200_1 (all data), "
-                f"got {text!r}"
+                f"{flag} takes SHOTS_EPOCHS_COPIES, such as 3_200_4 (3 shots per class, 200 "
+                f"epochs, 4 copies) or 0_200_1 (all data), got {text!r}"
             )
         return cls(*map(int, found.groups()))
 

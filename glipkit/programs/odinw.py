@@ -19,7 +19,6 @@ from glipkit.data.build import build_test_sets
 from glipkit.engine.build import build_tuning_plan
 from glipkit.engine.checkpoint import weights_hash
 from glipkit.engine.weights import find_weights
-from glipkit.evaluation.journal import JournalError
 from glipkit.modeling.build import build_learner, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.programs.evaluation import judge, load_model, load_tokenizer
@@ -35,6 +34,7 @@ from glipkit.programs.odinw_plan import ZERO_SHOT, Job, published_overrides
 from glipkit.programs.odinw_table import Outcome, write_report, write_tables
 from glipkit.runtime.distributed import from_main, is_main, world_size
 from glipkit.runtime.locks import FolderLock
+from glipkit.runtime.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,6 @@ class Asked:
     weight: str
     split: str = ""  # zero-shot: the dataset to judge on; "": `test` where the task has one
     partial: bool = False  # --partial-weight
-    strict: bool = False
     keep_going: bool = False
 
     def options(self, mode: str) -> Options:
@@ -215,21 +214,22 @@ class _Worker:
             logger.info("job %d of %d: %s%s%s", num_done + 1, num_jobs, ready.job.name,
                         ", which was begun" * (state == "begun"),
                         self._left(num_jobs - num_done))  # fmt: skip
-            return self._do(ready, resume=state == "begun")
+            return self._do(ready)
         finally:
             if claim is not None:
                 claim.release()
 
-    def _do(self, ready: Ready, *, resume: bool) -> Outcome:
+    def _do(self, ready: Ready) -> Outcome:
         started = time.monotonic()
         try:
             work = self._ask if ready.job.mode == ZERO_SHOT else self._tune
-            found = work(ready, resume)
-        except (ValueError, OSError) as error:
-            if world_size() > 1 or not self.asked.keep_going:
+            found = work(ready)
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            is_defect = isinstance(error, RuntimeError) and not is_out_of_memory(error)  # of ours
+            if is_defect or world_size() > 1 or not self.asked.keep_going:
                 raise
             logger.error("%s failed: %s", ready.job.name, error)
-            return Outcome(ready.job, error=str(error))
+            return Outcome(ready.job, error=str(error) or repr(error))
         self._seconds.append(time.monotonic() - started)
         return Outcome(ready.job, found)
 
@@ -239,31 +239,25 @@ class _Worker:
         minutes = num_jobs * sum(self._seconds) / len(self._seconds) / 60
         return f"; {num_jobs} to go, alone about {minutes:.0f} minutes at this pace"
 
-    def _ask(self, ready: Ready, resume: bool) -> dict[str, Any]:
+    def _ask(self, ready: Ready) -> dict[str, Any]:
         """Judge the weights as they are."""
         cfg, asked = ready.judged, self.asked
         if self._model is None:
             model = load_model(cfg, weight=asked.weight, partial=asked.partial)
             self._model, self._digest = model.to(self.device), weights_hash(model)
         (test_set,) = build_test_sets(cfg, load_tokenizer(cfg))
-        settings = {
-            "folder": ready.folder,
-            "digest": self._digest,
-            "device": self.device,
-            "strict": asked.strict,
-        }
-        try:
-            results = judge(cfg, self._model, test_set, resume=resume, **settings)
-        except JournalError as error:
-            if world_size() > 1:
-                raise
-            logger.warning("%s; the task is begun anew", error)
-            results = judge(cfg, self._model, test_set, resume=False, **settings)
+        results = judge(
+            *(cfg, self._model, test_set),
+            folder=ready.folder,
+            digest=self._digest,
+            device=self.device,
+            resume=None,
+        )
         if is_main():
             logger.info("%s\n%s", ready.job.name, results.report())
         return from_main(lambda: ready.finish(ready.folder, {}))
 
-    def _tune(self, ready: Ready, _: bool) -> dict[str, Any]:
+    def _tune(self, ready: Ready) -> dict[str, Any]:
         """Fine-tune, or go on with it, and judge the weights that validation chose."""
         self._model = None  # its memory is needed
         # A finished run whose predictions were lost is judged again.

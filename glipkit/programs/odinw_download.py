@@ -86,8 +86,13 @@ def download(
             )
             record_sum(own, file.name, digest)
         mark = place / f"{name}.unpacked"
-        if not (mark.is_file() and mark.read_text() == digest):
+        is_unpacked = mark.is_file() and mark.read_text() == digest
+        if not is_unpacked or _missing(promised, root):  # somebody may have removed some
             unpack(file, root / ROOT)
             write_atomically(mark, digest)
-        missing += [path for path in promised if not (root / path).is_file()]
+        missing += _missing(promised, root)
     return missing
+
+
+def _missing(promised: Sequence[str], root: Path) -> list[str]:
+    return [path for path in promised if not (root / path).is_file()]

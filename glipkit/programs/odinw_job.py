@@ -39,11 +39,16 @@ class Ready:
         return "begun" if self._was_asked() else "new"
 
     def result(self) -> dict[str, Any] | None:
-        """What the finished job found; None if it is not finished, or not for these settings."""
+        """What the finished job found; None if it is not finished, or not for these settings.
+
+        Pictures that could not be read may have been mended: such a job is not finished.
+        """
         found = _read(self.folder / RESULT)
         if found is None or not isinstance(found.get("asked"), dict):
             return None
         if not isinstance(found.get("metrics"), dict) or differences(found["asked"], self.asked):
+            return None
+        if found.get("unreadable"):
             return None
         kept = found.get("predictions") or {}
         file = self.folder / str(kept.get("file"))

@@ -104,6 +104,11 @@ def suite_files(suite: str, configs: Path) -> list[Path]:
     return [file for file in found if file.stem not in _NOT_COUNTED.get(suite, ())]
 
 
+def split_words(text: str) -> list[str]:
+    """The words of "raccoon, bccd", without what is empty."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def choose_tasks(
     tasks: Sequence[tuple[str, Path]], wanted: Sequence[str]
 ) -> list[tuple[str, Path]]:
@@ -162,13 +167,14 @@ def plan_jobs(
     All data leave a seed nothing to draw, so they are trained on once, from the first seed.
 
     Raises:
-        ValueError: a mode or seed is given twice, or there is no seed to tune with.
+        ValueError: a mode or seed is given twice, or there is nothing to tune with.
     """
     for what, values in (("mode", modes), ("seed", seeds)):
         if len(set(values)) < len(values):
             raise ValueError(f"a {what} is given twice: {', '.join(map(str, values))}")
-    if not seeds and any(mode != ZERO_SHOT for mode in modes):
-        raise ValueError("--seeds is empty; name at least one, as 3,30,300")
+    for flag, values, example in (("--seeds", seeds, "3,30,300"), ("--shots", recipes, "1,3,0")):
+        if not values and any(mode != ZERO_SHOT for mode in modes):
+            raise ValueError(f"{flag} is empty; name at least one, as {example}")
     jobs = []
     for mode in modes:
         if mode == ZERO_SHOT:

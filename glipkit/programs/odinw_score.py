@@ -1,19 +1,21 @@
 """Judge an ODinW submission, from here or from anywhere, against the data of the tasks."""
 
 import json
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from glipkit.data.catalog import find_dataset
-from glipkit.data.datasets.coco import CocoDetection, load_coco
+from glipkit.data.build import find_test_sets, load_labelled
+from glipkit.data.datasets.coco import CocoDetection
 from glipkit.evaluation.coco import CocoEvaluator
 from glipkit.programs.odinw import Asked, zero_shot_settings
 from glipkit.programs.odinw_plan import Job
 from glipkit.programs.odinw_table import Outcome
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 5  # of a list of ids
 
@@ -21,12 +23,13 @@ _SHOWN = 5  # of a list of ids
 def score(path: Path, tasks: Sequence[tuple[str, Path]], asked: Asked) -> list[Outcome]:
     """Figures of `{task: COCO results}` or `{task: {seed: COCO results}}`.
 
-    Classes are told by their ids, pictures by theirs: no order matters.
+    Classes are told by their ids, pictures by theirs, seeds by their words: no order matters.
 
     Args:
         path: the submission.
         tasks: name and file of each that may be in it; those that are not count as not done.
-        asked: of the command; its `split` says on which data.
+        asked: of the command; its `split` says on which data, its overrides on how much of them,
+            its `keep_going` leaves out a task that cannot be judged.
 
     Returns:
         An outcome for each task and seed.
@@ -42,23 +45,38 @@ def score(path: Path, tasks: Sequence[tuple[str, Path]], asked: Asked) -> list[O
             f"{path} has results of {', '.join(strange)}, which the command does not name; its "
             f"tasks are {', '.join(name for name, _ in tasks)}"
         )
+    by_seed = {name: f if isinstance(f, dict) else {None: f} for name, f in said.items()}
+    seeds = list(dict.fromkeys(seed for found in by_seed.values() for seed in found)) or [None]
+    if None in seeds and len(seeds) > 1:
+        raise ValueError(f"{path} has results by seed for some tasks, without seeds for others")
     outcomes = []
     for name, file in tasks:
-        job = Job("submission", name, file)
-        if name not in said:
-            outcomes.append(Outcome(job))
-            continue
-        cfg = zero_shot_settings(job, asked)
-        spec = find_dataset(
-            cfg.DATASETS.TEST[0],
-            registered=cfg.DATASETS.REGISTER,
-            suffix=cfg.DATASETS.TEST_DATASETNAME_SUFFIX,
-        )
-        dataset, found = load_coco(spec), said[name]
-        for seed, results in (found if isinstance(found, dict) else {None: found}).items():
-            where = f"{path}, {name}" + (f", seed {seed}" if seed is not None else "")
-            metrics = judge_results(dataset, results, where=where)
-            outcomes.append(Outcome(replace(job, seed=seed), {"metrics": metrics}))
+        jobs = [Job("submission", name, file, seed=seed) for seed in seeds]
+        try:
+            outcomes += _of_task(jobs, by_seed.get(name, {}), asked, where=f"{path}, {name}")
+        except (ValueError, OSError) as error:
+            if not asked.keep_going:
+                raise
+            logger.error("%s is left out: %s", name, error)
+            outcomes += [Outcome(job, error=str(error)) for job in jobs]
+    return outcomes
+
+
+def _of_task(
+    jobs: Sequence[Job], found: dict[str | None, Any], asked: Asked, *, where: str
+) -> list[Outcome]:
+    """An outcome for each seed; one that has no results is not done."""
+    if not found:
+        return [Outcome(job) for job in jobs]
+    cfg = zero_shot_settings(jobs[0], asked)
+    (spec,) = find_test_sets(cfg)
+    dataset = load_labelled(cfg, spec)
+    outcomes = []
+    for job in jobs:
+        place = where if job.seed is None else f"{where}, seed {job.seed}"
+        results = found.get(job.seed)
+        metrics = judge_results(dataset, results, where=place) if job.seed in found else None
+        outcomes.append(Outcome(job, metrics and {"metrics": metrics}))
     return outcomes
 
 

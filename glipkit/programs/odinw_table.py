@@ -28,6 +28,11 @@ class Outcome:
         """AP in [0, 1]; None: not done, or the data have no box to find."""
         return self.found["metrics"].get(FIGURE) if self.found else None
 
+    @property
+    def unreadable(self) -> int:
+        """Pictures that could not be read; their boxes count as missed."""
+        return self.found.get("unreadable", 0) if self.found else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -41,9 +46,9 @@ class Cell:
         return spread([each.value for each in self.outcomes])
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every seed has a figure."""
-        return all(each.value is not None for each in self.outcomes)
+    def figures(self) -> dict[int | None, float | None]:
+        """Seed -> AP."""
+        return {each.job.seed: each.value for each in self.outcomes}
 
     def __str__(self) -> str:
         if any(each.error for each in self.outcomes):
@@ -62,9 +67,18 @@ class Column:
     cells: dict[str, Cell]  # by task
 
     @property
+    def seeds(self) -> list[int | None]:
+        """Of all tasks together."""
+        return list(dict.fromkeys(seed for cell in self.cells.values() for seed in cell.figures))
+
+    @property
     def counted(self) -> list[str]:
         """The tasks with a figure from every seed: what mean and median are over."""
-        return [task for task, cell in self.cells.items() if cell.is_whole]
+        return [
+            task
+            for task, cell in self.cells.items()
+            if all(cell.figures.get(seed) is not None for seed in self.seeds)
+        ]
 
     @property
     def mean(self) -> Spread:
@@ -77,9 +91,9 @@ class Column:
         return spread([statistics.median(values) for values in self._by_seed()])
 
     def _by_seed(self) -> list[list[float]]:
-        """Seed -> AP of every counted task."""
-        rows = [[each.value for each in self.cells[task].outcomes] for task in self.counted]
-        return [list(values) for values in zip(*rows)]
+        """AP of every counted task, for each seed."""
+        counted = [self.cells[task].figures for task in self.counted]
+        return [[figures[seed] for figures in counted] for seed in self.seeds if counted]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, AP in [0, 1]."""
@@ -92,13 +106,14 @@ class Column:
             "tasks": {
                 task: {
                     **asdict(cell.spread),
-                    "seeds": {str(each.job.seed): each.value for each in cell.outcomes},
+                    "seeds": {str(s): ap for s, ap in cell.figures.items() if s is not None},
                 }
                 for task, cell in cells
             },
-            "failed": {t: e.error for t, cell in cells for e in cell.outcomes if e.error},
+            "failed": {e.job.name: e.error for _, cell in cells for e in cell.outcomes if e.error},
             "not_done": _names(cells, lambda each: each.found is None and not each.error),
             "without_boxes": _names(cells, lambda each: bool(each.found) and each.value is None),
+            "with_unreadable_pictures": _names(cells, lambda each: each.unreadable > 0),
         }
 
 
@@ -213,11 +228,12 @@ def write_submission(folder: Path, outcomes: Sequence[Outcome]) -> Path | None:
     for each in outcomes:
         tasks.setdefault(each.job.task, []).append(each)
     whole = {task: seeds for task, seeds in sorted(tasks.items()) if all(s.found for s in seeds)}
-    if not whole:
-        return None
     job = outcomes[0].job
     few_shot = bool(job.recipe and job.recipe.shots)
     path = folder / job.mode / f"submission{'_' * bool(job.shots)}{job.shots}.json"
+    if not whole:
+        path.unlink(missing_ok=True)  # what is there was made with other settings
+        return None
     with replacing(path) as file:
         for number, (task, seeds) in enumerate(whole.items()):
             file.write(f"{', ' if number else '{'}{json.dumps(task)}: ".encode())
@@ -243,6 +259,11 @@ def _remarks(columns: Sequence[Column]) -> list[str]:
         lines.append("mean and median are over the tasks that have a figure from every seed")
     if empty := sorted({name for each in said for name in each["without_boxes"]}):
         lines.append(f"n/a: the data have no box to find: {', '.join(empty)}")
-    failed = {task: error for each in said for task, error in each["failed"].items()}
-    lines += [f"failed: {task}: {error}" for task, error in sorted(failed.items())]
+    if blind := sorted({name for each in said for name in each["with_unreadable_pictures"]}):
+        lines.append(
+            f"with pictures that could not be read, whose boxes count as missed: {', '.join(blind)}"
+        )
+    outcomes = [e for column in columns for cell in column.cells.values() for e in cell.outcomes]
+    failed = {f"failed: {each.job.task}: {each.error}" for each in outcomes if each.error}
+    lines += sorted(failed)  # once, where all jobs of a task fail alike
     return ["", *lines] if lines else []

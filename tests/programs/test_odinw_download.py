@@ -45,6 +45,9 @@ def test_an_archive_lands_where_its_task_looks(server: LocalServer, tmp_path: Pa
     assert (tmp_path / "odinw" / TRAIN).read_text() == "{}"
     assert [Path(path).parent.name for path in missing] == ["test", "valid"]
     assert download(archives, tmp_path, source=server.url) == missing
+    (tmp_path / "odinw" / TRAIN).unlink()  # what was removed is unpacked again
+    assert download(archives, tmp_path, source=server.url) == missing
+    assert (tmp_path / "odinw" / TRAIN).read_text() == "{}"
     assert len(server.asked) == 1  # nothing is fetched again
 
 

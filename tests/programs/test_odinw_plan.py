@@ -93,6 +93,12 @@ def test_plans_that_make_no_sense_are_refused(
         plan_jobs(modes, TASKS, choose_recipes([3], []), seeds)
 
 
+def test_tuning_takes_a_number_of_shots() -> None:
+    with pytest.raises(ValueError, match="--shots is empty"):
+        plan_jobs([ZERO_SHOT, "full"], TASKS, [], [3])
+    assert len(plan_jobs([ZERO_SHOT], TASKS, [], [])) == 2
+
+
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="known: zero-shot, full"):
         published_overrides("few")

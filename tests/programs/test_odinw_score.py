@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import drawn
@@ -13,6 +14,7 @@ from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.coco import load_coco
 from glipkit.programs.odinw import Asked
 from glipkit.programs.odinw_score import judge_results, score
+from glipkit.programs.odinw_table import make_columns
 
 ASKED = Asked(config_file=str(CONFIG), overrides=(), folder=Path("nowhere"), weight="")
 
@@ -50,6 +52,48 @@ def test_the_truth_scores_one_in_any_order(
     outcomes = score(path, tasks, ASKED)
     assert [each.job.seed for each in outcomes] == ["3", "30", "300"]
     assert [each.value for each in outcomes] == [1.0, 1.0, 0.0]
+
+
+def test_a_seed_that_a_task_lacks_is_not_done(
+    tmp_path: Path, spec: DatasetSpec, tasks: list[tuple[str, Path]]
+) -> None:
+    both = [*tasks, ("Again", tasks[0][1])]
+    said = {"Drawn": {"3": perfect(spec), "30": []}, "Again": {"30": perfect(spec)}}
+    outcomes = score(save(tmp_path, said), both, ASKED)
+    assert [each.value for each in outcomes] == [1.0, 0.0, None, 1.0]
+    (column,) = make_columns(outcomes)
+    assert column.counted == ["Drawn"]
+    assert str(column.cells["Again"]) == "100.0 (1 of 2)"
+    for none in ({}, {"Drawn": {}}):
+        (outcome,) = score(save(tmp_path, none), tasks, ASKED)
+        assert outcome.found is None
+    with pytest.raises(ValueError, match="by seed for some tasks"):
+        score(save(tmp_path, {"Drawn": {"3": []}, "Again": []}), both, ASKED)
+
+
+def test_only_the_pictures_that_were_asked_are_judged(
+    tmp_path: Path, spec: DatasetSpec, tasks: list[tuple[str, Path]]
+) -> None:
+    of_three = {image["id"] for image in json.loads(spec.ann_file.read_text())["images"][:3]}
+    said = {"Drawn": [each for each in perfect(spec) if each["image_id"] in of_three]}
+    path = save(tmp_path, said)
+    (whole,) = score(path, tasks, ASKED)
+    (part,) = score(path, tasks, replace(ASKED, overrides=("TEST.SUBSET", "3")))
+    assert whole.value < part.value == 1.0
+
+
+def test_what_cannot_be_judged_is_left_out_if_asked(
+    tmp_path: Path, spec: DatasetSpec, tasks: list[tuple[str, Path]]
+) -> None:
+    gone = (tmp_path / "Gone.yaml", tmp_path / "Drawn.yaml")
+    gone[0].write_text(gone[1].read_text().replace("boxes.json", "nowhere.json"))
+    path = save(tmp_path, {"Drawn": perfect(spec), "Gone": []})
+    both = [*tasks, ("Gone", gone[0])]
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        score(path, both, ASKED)
+    right, wrong = score(path, both, replace(ASKED, keep_going=True))
+    assert right.value == 1.0
+    assert "nowhere.json" in wrong.error
 
 
 def test_the_order_of_the_class_list_does_not_matter(spec: DatasetSpec) -> None:
@@ -103,10 +147,3 @@ def test_submissions_of_another_form_are_refused(
     path.write_text('{"Drawn": [')
     with pytest.raises(ValueError, match="cut short"):
         score(path, tasks, ASKED)
-
-
-def test_a_task_that_is_not_in_it_is_not_done(
-    tmp_path: Path, tasks: list[tuple[str, Path]]
-) -> None:
-    (outcome,) = score(save(tmp_path, {}), tasks, ASKED)
-    assert outcome.found is None

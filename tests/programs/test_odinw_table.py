@@ -58,13 +58,40 @@ def test_what_has_no_figure_is_named_and_not_counted() -> None:
     assert said["mean"]["mean"] == 0.5
     assert (said["tasks_counted"], said["tasks_asked"]) == (1, 4)
     assert said["without_boxes"] == ["full/b/3_shot/seed_3"]
-    assert said["failed"] == {"c": "no folder"}
+    assert said["failed"] == {"full/c/3_shot/seed_3": "no folder"}
     assert said["not_done"] == ["full/d/3_shot/seed_3"]
     table = text_table([column])
     assert [line.split()[-1] for line in table.splitlines()[1:5]] == ["50.0", "n/a", "failed", "-"]
     assert "1 of 4" in table
     assert "failed: c: no folder" in table
     assert "no box to find: full/b/3_shot/seed_3" in table
+
+
+def test_figures_of_one_seed_are_put_together_in_whatever_order_they_come() -> None:
+    figures = {("a", 3): 0.1, ("a", 30): 0.3, ("b", 30): 0.5, ("b", 3): 0.3}
+    outcomes = [outcome(task, ap, seed=seed) for (task, seed), ap in figures.items()]
+    (column,) = make_columns(outcomes)
+    assert column.mean.deviation == pytest.approx(0.2 / 2**0.5)  # of 0.2 and 0.4, not 0.3 and 0.3
+    (column,) = make_columns(outcomes[:-1])  # b lacks a seed that a has
+    assert column.counted == ["a"]
+    assert column.mean.mean == pytest.approx(0.2)
+
+
+def test_pictures_that_could_not_be_read_are_told() -> None:
+    blind = outcome("a", 0.5)
+    blind.found["unreadable"] = 2
+    (column,) = make_columns([blind, outcome("b", 0.5)])
+    assert column.to_json()["with_unreadable_pictures"] == ["full/a/3_shot/seed_3"]
+    for table in (text_table([column]), paper_table([column])):
+        assert "could not be read, whose boxes count as missed: full/a/3_shot/seed_3" in table
+
+
+def test_a_task_that_fails_alike_from_every_seed_is_told_once() -> None:
+    outcomes = [undone("a", seed, "no folder") for seed in (3, 30)] + [undone("a", 300, "no room")]
+    (column,) = make_columns(outcomes)
+    assert list(column.to_json()["failed"].values()) == ["no folder", "no folder", "no room"]
+    said = [line for line in text_table([column]).splitlines() if line.startswith("failed")]
+    assert said == ["failed: a: no folder", "failed: a: no room"]
 
 
 def test_a_task_without_all_seeds_says_so() -> None:
@@ -115,7 +142,14 @@ def test_one_run_a_task_is_handed_in_without_seeds(tmp_path: Path, mode: str, na
     summary = json.loads((tmp_path / mode / "summary.json").read_text())
     (column,) = summary["columns"].values()
     assert column["mean"]["mean"] == 0.5
+    assert column["tasks"]["b"]["seeds"] == ({} if mode == "zero-shot" else {"3": 0.5})
 
 
 def test_nothing_done_is_nothing_to_hand_in(tmp_path: Path) -> None:
     assert write_submission(tmp_path, [undone("c", 3)]) is None
+    before = outcome("c", 0.5)
+    save_predictions(tmp_path, [before])
+    path = write_submission(tmp_path, [before])
+    assert path.is_file()
+    assert write_submission(tmp_path, [undone("c", 3)]) is None  # other settings, and it failed
+    assert not path.exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import drawn
 import pytest
+import torch
 import yaml
 from tiny_run import CONFIG, TINY, write_run
 
@@ -157,7 +158,7 @@ def test_missing_folders_are_all_named_before_anything_runs(
     assert run_odinw.main([*line, "--keep-going", "TEST.SUBSET", "2"]) == 2
     found = column(tmp_path, "zero-shot")
     assert (found["tasks_counted"], found["tasks_asked"]) == (1, 3)
-    assert set(found["failed"]) == {"Gone", "Lost"}
+    assert set(found["failed"]) == {"zero-shot/Gone", "zero-shot/Lost"}
     assert "1 of 3" in capsys.readouterr().out
 
 
@@ -170,6 +171,40 @@ def test_a_class_list_in_another_order_is_refused(
     said = capsys.readouterr().err
     assert "Turned: DATASETS.OVERRIDE_CATEGORY" in said
     assert "[11, 7, 3]" in said
+
+
+def test_what_fails_on_the_way_is_left_out_if_asked(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = drawn.draw(home / "broken", num_images=2)
+    whole = (spec.img_dir / "1.png").read_bytes()
+    (spec.img_dir / "1.png").write_bytes(b"no picture")
+    write_task(home / "Broken.yaml", spec)
+    line = words(home, tmp_path, "TEST.SUBSET", "2", tasks=("Broken", "Drawn"))
+    assert run_odinw.main([*line, "--strict"]) == 2
+    assert not (tmp_path / "zero-shot" / "Drawn").exists()
+    assert run_odinw.main([*line, "--strict", "--keep-going"]) == 2
+    found = column(tmp_path, "zero-shot")
+    assert found["tasks_counted"] == 1
+    assert "1.png" in found["failed"]["zero-shot/Broken"]
+
+    assert run_odinw.main(line) == 0
+    found = column(tmp_path, "zero-shot")
+    assert found["with_unreadable_pictures"] == ["zero-shot/Broken"]
+    assert run_odinw.main([*line, "--strict"]) == 2
+    (spec.img_dir / "1.png").write_bytes(whole)
+    assert run_odinw.main(line) == 0
+    assert column(tmp_path, "zero-shot")["with_unreadable_pictures"] == []
+
+    def judge(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(odinw, "judge", judge)
+    line = words(home, tmp_path / "full", "TEST.SUBSET", "1")
+    with pytest.raises(torch.OutOfMemoryError):
+        run_odinw.main(line)
+    assert run_odinw.main([*line, "--keep-going"]) == 2
+    assert len(column(tmp_path / "full", "zero-shot")["failed"]) == 2
 
 
 def test_the_claim_of_a_killed_process_is_taken_over(
@@ -203,6 +238,8 @@ def test_the_claim_of_a_killed_process_is_taken_over(
         (("--mode", "full", "--shots", "2"), "--recipe 2_200_4"),
         (("--mode", "full", "MODEL.LANGUAGE_BACKBONE.FREEZE", "True"), "contradict each other"),
         (("--shots", "x"), "--shots takes numbers"),
+        (("--mode", "full", "--recipe", "x"), "--recipe takes SHOTS_EPOCHS_COPIES"),
+        (("--mode", "zero-shot, full", "--split", "val"), "models of full are judged on test"),
         (("--tasks", "Drown"), "is no task here"),
         (("--weight", "missing.pth"), "missing.pth"),
         (("--split", "nowhere"), "unknown dataset 'nowhere'"),
@@ -234,12 +271,21 @@ def test_few_shots_are_trained_judged_and_handed_in_by_seed(home: Path, tmp_path
     folder = tmp_path / "language_prompt_v2" / "Drawn" / "1_shot"
     steps = (folder / "seed_3" / "last.pt").stat().st_mtime_ns
     (folder / "seed_3" / "odinw.json").write_text("{")  # judged again, not trained again
-    (folder / "seed_3" / "best" / "test" / "predictions.json").write_text("")
+    judged = folder / "seed_3" / "best" / "test"
+    (judged / "predictions.json").write_text("")
+    lines = (judged / "journal-0.jsonl").read_text().splitlines(keepends=True)
+    (judged / "journal-0.jsonl").write_text("".join(lines[:2]))  # killed after one of 4 pictures
     assert run_odinw.main(words(home, tmp_path, *TUNE)) == 0
+    assert json.loads((judged / "results.json").read_text())["timing"]["num_images"] == 3
     assert (folder / "seed_3" / "last.pt").stat().st_mtime_ns == steps
     assert column(tmp_path, "language_prompt_v2") == found
 
-    more = ("SOLVER.BASE_LR", "0.01", "--seeds", "3")
+    more = ("SOLVER.BASE_LR", "0.01", "--seeds", "3", "--strict")
+    picture = home / "drawn" / "pictures" / "0.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(b"no picture")
+    assert run_odinw.main(words(home, tmp_path, *TUNE, *more)) == 2
+    picture.write_bytes(whole)
     assert run_odinw.main(words(home, tmp_path, *TUNE, *more)) == 0
     assert sorted(each.name for each in folder.iterdir()) == ["seed_3", "seed_3.replaced_1",
                                                               "seed_30"]  # fmt: skip
