@@ -7,8 +7,11 @@ from pathlib import Path
 from glipkit.evaluation.results import Results
 from glipkit.runtime.files import write_atomically
 
-# Of classes, of captions, of referring expressions.
-_COLUMNS = ("AP", "AP50", "AP75", "R@1", "R@5", "R@10", "P@1", "P@5", "P@10")
+# Of classes, of captions, of referring expressions, of several wordings.
+_COLUMNS = (
+    *("AP", "AP50", "AP75", "R@1", "R@5", "R@10", "P@1", "P@5", "P@10"),
+    *("best_AP", "mean_AP", "configured_AP"),
+)
 
 
 def overview(results: Mapping[str, Results]) -> str:
@@ -19,14 +22,18 @@ def overview(results: Mapping[str, Results]) -> str:
     """
     columns = _columns(results)
     width = max(map(len, (*results, "mean")))
-    lines = [" " * width + "".join(f"{column:>8}" for column in columns) + "  images  unread"]
+    wide = {column: max(len(column) + 2, 8) for column in columns}
+    head = "".join(f"{column:>{wide[column]}}" for column in columns)
+    lines = [" " * width + head + "  images  unread"]
     for name, each in results.items():
         figures = "".join(
-            _cell(each.metrics[column]) if column in each.metrics else " " * 8 for column in columns
+            f"{_figure(each.metrics[column]) if column in each.metrics else '':>{wide[column]}}"
+            for column in columns
         )
         lines.append(f"{name:<{width}}{figures}{each.num_images:>8}{len(each.failures):>8}")
     means = _means(results, columns)
-    lines.append(f"{'mean':<{width}}" + "".join(_cell(means[column]) for column in columns))
+    cells = (f"{_figure(means[column]):>{wide[column]}}" for column in columns)
+    lines.append(f"{'mean':<{width}}" + "".join(cells))
     return "\n".join(lines)
 
 
@@ -57,5 +64,5 @@ def _means(results: Mapping[str, Results], columns: Sequence[str]) -> dict[str, 
     return means
 
 
-def _cell(value: float | None) -> str:
-    return f"{'n/a' if value is None else f'{value:.3f}':>8}"
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

@@ -1,6 +1,7 @@
 """Several wordings of the same classes, judged each for itself and side by side."""
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -17,7 +18,10 @@ from glipkit.evaluation.wording_table import wording_table
 from glipkit.runtime.files import write_atomically
 from glipkit.structures.detections import Detections
 
+logger = logging.getLogger(__name__)
+
 BEST_WORDS = "best_words.yaml"
+_RUN = "wording_"  # a folder for each
 
 
 @dataclass(slots=True)
@@ -119,6 +123,7 @@ class WordingEvaluator:
                 config=dict(settings[each.run.name]),
             )
             alone.write(run_folder(folder, each.run.name), predictions)
+        _warn_of_other_runs(folder, [each.run.name for each in self._all])
         best = self._best(self._compared())
         words = {"USE_CAPTION_PROMPT": True, "CAPTION_PROMPT": [dict(s) for s in best.run.said]}
         text = yaml.safe_dump({"DATASETS": words}, allow_unicode=True, sort_keys=False, width=100)
@@ -140,7 +145,19 @@ class WordingEvaluator:
 
 def run_folder(folder: Path, name: str) -> Path:
     """Where the results of one run lie."""
-    return folder / f"wording_{name}"
+    return folder / f"{_RUN}{name}"
+
+
+def _warn_of_other_runs(folder: Path, names: Sequence[str]) -> None:
+    """An earlier evaluation into the same folder may have had more runs."""
+    own = {run_folder(folder, name) for name in names}
+    if others := sorted(set(folder.glob(f"{_RUN}*")) - own):
+        logger.warning(
+            "%s: %s %s from an earlier evaluation",
+            folder,
+            ", ".join(path.name for path in others),
+            "is" if len(others) == 1 else "are",
+        )
 
 
 def best_run(folder: Path) -> str:

@@ -78,7 +78,6 @@ class WordingFigures:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for results.json."""
-        names = [each.name for each in self.classes]
         return {
             "strategy": STRATEGY,
             "best": self.best,
@@ -88,7 +87,7 @@ class WordingFigures:
                 {
                     "name": run.name,
                     "metrics": run.judgement.metrics,
-                    "said": dict(zip(names, run.texts)),
+                    "said": list(run.texts),  # by class, as in "classes"
                     "captions": list(run.captions),
                 }
                 for run in (self.configured, *self.runs)

@@ -10,16 +10,19 @@ import torch
 import yaml
 from drawn import KnowingDetector, draw, make_test_set
 
+from glipkit.config.load import load_config
 from glipkit.data.datasets.lvis import load_lvis
 from glipkit.data.test_set import ClassTestSet
 from glipkit.data.wording_test_set import WordingRun, WordingTestSet, make_wording_test_set
 from glipkit.evaluation.build import build_evaluator
+from glipkit.evaluation.overview import overview, write_summary
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.run import evaluate
 from glipkit.evaluation.wording import WordingEvaluator, best_run
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch
 
+GLIP_T = Path(__file__).parents[2] / "configs" / "pretrain" / "glip_Swin_T_O365_GoldG.yaml"
 # run -> the classes (phrases) that its words find
 FINDS = {"configured": (0,), "1": (0, 1), "2": (2,), "3": (0, 1)}
 
@@ -95,7 +98,8 @@ def test_best_mean_spread_and_bound(drawn: ClassTestSet, tmp_path: Path) -> None
     details = json.loads((tmp_path / "out" / "results.json").read_text())["details"]
     assert details["best"] == best_run(tmp_path / "out") == "1"  # the first of equals
     assert "chosen on these very pictures" in details["chosen_on_the_same_pictures"]
-    assert details["runs"][2]["said"]["owl"] == "2 owl"
+    assert details["runs"][2]["said"] == ["2 cat", "2 dog", "2 owl"]
+    assert [each["name"] for each in details["classes"]] == ["cat", "dog", "owl"]
     assert details["runs"][2]["metrics"]["AP"] == pytest.approx(third)
     owl = details["classes"][2]
     assert (owl["configured"], owl["best"], owl["said_best"]) == (0.0, "2", "2 owl")
@@ -167,6 +171,31 @@ def test_the_best_words_fit_into_a_task_file(drawn: ClassTestSet, tmp_path: Path
     words = yaml.safe_load((tmp_path / "best_words.yaml").read_text())["DATASETS"]
     assert words["USE_CAPTION_PROMPT"] is True
     assert words["CAPTION_PROMPT"][2] == {"prefix": "1 ", "name": "owl", "suffix": ""}
+    cfg = load_config([GLIP_T, tmp_path / "best_words.yaml"])
+    assert cfg.DATASETS.USE_CAPTION_PROMPT
+    assert tuple(words["CAPTION_PROMPT"]) == cfg.DATASETS.CAPTION_PROMPT
+
+
+def test_several_tasks_have_an_overview(drawn: ClassTestSet, tmp_path: Path) -> None:
+    test_set, finds = runs_of(drawn), list(FINDS.values())
+    results = {name: run(test_set, Understanding(drawn, finds), tmp_path / name) for name in "ab"}
+    head, *lines = overview(results).splitlines()
+    assert head.split() == ["best_AP", "mean_AP", "configured_AP", "images", "unread"]
+    assert lines[0].split() == ["a", "0.667", "0.556", "0.333", str(len(drawn)), "0"]
+    assert lines[2].split() == ["mean", "0.667", "0.556", "0.333"]
+    assert head.index("images") - 2 == len(lines[2])
+    write_summary(tmp_path, results)
+    mean = json.loads((tmp_path / "summary.json").read_text())["mean"]
+    assert mean["best_AP"] == pytest.approx(2 / 3)
+
+
+def test_runs_of_an_earlier_evaluation_are_named(
+    drawn: ClassTestSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(runs_of(drawn), Understanding(drawn, list(FINDS.values())), tmp_path)
+    assert "earlier" not in caplog.text
+    run(runs_of(drawn, ("configured", "1")), Understanding(drawn, [(0,), (0, 1)]), tmp_path)
+    assert "wording_2, wording_3 are from an earlier evaluation" in caplog.text
 
 
 def test_an_interrupted_evaluation_goes_on(drawn: ClassTestSet, tmp_path: Path) -> None:

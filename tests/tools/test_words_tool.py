@@ -8,12 +8,14 @@ import drawn
 import pytest
 import torch
 import yaml
+from launched import launched
 from tiny_run import CONFIG, TINY
 
 from glipkit.config.load import load_config
 from glipkit.engine.checkpoint import save_weights
 from glipkit.modeling.build import build_model
 from glipkit.modeling.fill import fill_model
+from glipkit.programs.comparison import compare_results
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import test_grounding_net
@@ -98,6 +100,25 @@ def test_side_by_side_in_chunks_and_batches(home: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(scores(one), scores(four), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_two_processes_and_batches_judge_described_wordings_alike(
+    home: Path, tmp_path: Path
+) -> None:
+    more = ("--prompts", str(home / "prompts.yaml"), "TEST.CHUNKED_EVALUATION", "2")
+    told = knowing(home, "GLIPKNOW.KNOWLEDGE_TYPE", "gpt3", "GLIPKNOW.GPT3_NUM", "1", *PARALLEL)
+    one = run(home, tmp_path / "one", *more, *told, "TEST.IMS_PER_BATCH", "1")
+    command = words(home, tmp_path / "two", *more, *told, "TEST.IMS_PER_BATCH", "8")
+    launched(Path(test_grounding_net.__file__), *command, timeout=600)
+    two = tmp_path / "two" / "drawn" / "drawn"
+    for name in ("configured", "1", "2"):
+        first, second = (folder / f"wording_{name}" for folder in (one, two))
+        assert results(second)["timing"]["num_processes"] == 2
+        assert results(first)["protocol"] == results(second)["protocol"]
+        assert results(first)["metrics"] == pytest.approx(results(second)["metrics"])
+        torch.testing.assert_close(scores(first), scores(second), rtol=1e-4, atol=1e-4)
+    assert results(one)["details"]["best"] == results(two)["details"]["best"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -141,6 +162,12 @@ def test_wordings_side_by_side_are_wordings_alone(
         torch.testing.assert_close(scores(ours), scores(folder), rtol=1e-4, atol=1e-4)
         protocol = results(ours)["protocol"]
         assert protocol == results(folder)["protocol"]
+    compared = compare_results(
+        [together / "wording_1", together / "wording_2"], varied=("captions", "prompts_sha256")
+    )
+    assert compared.without is None  # its runs can be weighed, all of them together cannot
+    assert "AP50" in [row.name for row in compared.metrics]
+    assert len(compared.classes) == 3
     command = ["--config-file", str(together / "wording_2" / "config.yaml")]
     command += ["--weight", str(home / "tiny.safetensors"), "OUTPUT_DIR", str(tmp_path / "redone")]
     assert test_grounding_net.main(command) == 0
