@@ -33,7 +33,7 @@ def text_of(value: object) -> bytes:
         ("data.yaml", b"names: [a, b]\n", "file-format", "is YAML, not JSON"),
         ("boxes.csv", b"file,x,y\n", "file-format", "is CSV, not JSON"),
         ("boxes.jsonl", b'{"a": 1}\n{"a": 2}\n', "file-format", "on each line"),
-        ("val.json.gz", gzip.compress(b"{}"), "file-format", "packed with gzip"),
+        ("val.json.gz", gzip.compress(b"{}", mtime=0), "file-format", "packed with gzip"),
         ("refs(unc).p", pickle.dumps([1]), "file-format", "finetune_refcoco_val.json"),
     ],
 )
