@@ -88,14 +88,14 @@ def discard_journals(folder: Path) -> None:
 
 
 def can_go_on(folder: Path, depends_on: Mapping[str, Any]) -> bool:
-    """Whether what the journals in `folder` hold is whole, and depends on just that."""
+    """Whether there are journals in `folder` that are whole and depend on just that."""
     try:
         for _ in walk_journals(folder, depends_on):
             pass
     except JournalError as error:
         logger.info("judged from the beginning: %s", error)
         return False
-    return True
+    return any(folder.glob(_PATTERN))
 
 
 def read_journals(folder: Path, depends_on: Mapping[str, Any]) -> dict[int, Detections]:

@@ -134,7 +134,9 @@ def test_resume_refuses_other_weights(drawn: TestSet, tmp_path: Path) -> None:
         run(detector, drawn, tmp_path, resume=True, depends_on={"weights": "def"})
 
 
-def test_only_what_fits_is_gone_on_with_if_so_asked(drawn: TestSet, tmp_path: Path) -> None:
+def test_only_what_fits_is_gone_on_with_if_so_asked(
+    drawn: TestSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     detector = KnowingDetector(drawn, mistakes=True)
 
     def asked(**more: object) -> int:
@@ -144,8 +146,11 @@ def test_only_what_fits_is_gone_on_with_if_so_asked(drawn: TestSet, tmp_path: Pa
         return sum(detector.batch_sizes)
 
     expected = run(detector, drawn, tmp_path / "whole")
+    caplog.set_level("INFO")
     assert asked() == 20  # nothing was there
+    assert "going on from" not in caplog.text
     assert asked() == 0
+    assert "going on from 20 images" in caplog.text
     assert asked(depends_on={"weights": "def"}) == 20
     assert asked(depends_on={"weights": "def"}) == 0
     journal = tmp_path / "out" / "journal-0.jsonl"
