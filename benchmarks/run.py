@@ -168,6 +168,19 @@ def work(arguments: argparse.Namespace) -> None:
     arguments.out.write_text(json.dumps(answer))
 
 
+def processes(only: list[str], *, quick: bool) -> list[Group]:
+    """Who measures what is asked for; quick rows, which only show that they run, by the module."""
+    groups = [group._replace(names=tuple(name for name in group.names if name in only))
+              for group in GROUPS]  # fmt: skip
+    groups = [group for group in groups if group.names]
+    if not quick:
+        return groups
+    names: dict[str, tuple[str, ...]] = {}
+    for group in groups:
+        names[group.module] = names.get(group.module, ()) + group.names
+    return [Group(module, each, 0) for module, each in names.items()]
+
+
 def completed(row: dict, ceilings: dict, arguments: argparse.Namespace) -> dict:
     """The row with its share of the ceiling and where it comes from."""
     count = "1" if arguments.device == "cuda" else str(arguments.threads)
@@ -228,9 +241,7 @@ def measure(arguments: argparse.Namespace) -> int:
         return 1
     report["machine"]["ceilings"] = ceilings
     print(roofline.table(ceilings))
-    groups = [group._replace(names=tuple(name for name in group.names if name in arguments.only))
-              for group in GROUPS]  # fmt: skip
-    groups = [group for group in groups if group.names]
+    groups = processes(arguments.only, quick=arguments.quick)
     wrong, started = [], time.monotonic()
     print(rows.HEAD, flush=True)
     for index, group in enumerate(groups):

@@ -10,6 +10,7 @@ is that of whole processes; the file has what is above weights, gradients and mo
 import argparse
 import functools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -62,19 +63,25 @@ def apart(ours: Gradients, reference: Gradients) -> tuple[float, float, str]:
     if losses.keys() != their_losses.keys() or found.keys() != wanted.keys():
         return float("inf"), float("inf"), "what there is"
     factor = 1.5 if os.environ.get(FALSIFY) else 1.0
-    by_loss = max(
-        abs(float(factor * losses[name] - value)) / abs(float(value))
-        for name, value in their_losses.items()
+    by_loss, _ = greatest(
+        {
+            name: abs(float(factor * losses[name] - value)) / abs(float(value))
+            for name, value in their_losses.items()
+        }
     )
     floor = FLOOR * max(float(value.norm()) for value in wanted.values())
-    worst, where = 0.0, ""
+    off = {}
     for name, value in wanted.items():
         # A bias of all keys alike moves no softmax: its gradient is rounding, beside the weight's.
         judge = wanted[name.replace("bias", "weight")] if name.endswith("key.bias") else value
-        off = float((found[name] - value).double().norm()) / max(float(judge.norm()), floor)
-        if not off <= worst:  # NaN too
-            worst, where = off, name
-    return by_loss, worst, where
+        off[name] = float((found[name] - value).double().norm()) / max(float(judge.norm()), floor)
+    return by_loss, *greatest(off)
+
+
+def greatest(differences: Mapping[str, float]) -> tuple[float, str]:
+    """The greatest of some differences, and where it is; what is no number is beyond all."""
+    where = max(differences, key=lambda name: (math.isnan(differences[name]), differences[name]))
+    return differences[where], where
 
 
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, list[dict]], tuple]:

@@ -10,6 +10,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import rows
 import run
+import train_step
 
 FIELDS = {"name", "ours", "reference", "unit", "ratio", "outputs_match", "threads", "repeats",
           "spread", "gflop", "gbytes", "ceiling_share", "against", "commit", "quick"}  # fmt: skip
@@ -145,7 +146,8 @@ def test_failed_row_ends_in_status_1_and_others_go_on(
 ) -> None:
     instead_of_processes["fusion_T64"] = None
     path = tmp_path / "latest.json"
-    assert call(path, "--only", "fusion_T64", "fusion_T16") == 1
+    words = ["--threads", "1", "--json", str(path), "--only", "fusion_T64", "fusion_T16"]
+    assert run.main(words) == 1
     assert [row["name"] for row in json.loads(path.read_text())["rows"]] == ["fusion_T16"]
     assert "fusion_T64: NO ROW" in capsys.readouterr().err
 
@@ -220,6 +222,19 @@ def test_what_is_not_there_is_refused(
     assert told in capsys.readouterr().err
 
 
+def test_every_row_has_a_process_and_quick_ones_of_a_module_share_it() -> None:
+    names = ["fusion_T64", "fusion_T16", "train_step", "nms_80_classes"]
+    found = run.processes(names, quick=False)
+    assert [group.names for group in found] == [
+        *(("nms_80_classes",), ("fusion_T64",), ("fusion_T16",), ("train_step",))
+    ]
+    assert [(group.module, group.names) for group in run.processes(names, quick=True)] == [
+        ("ops", ("nms_80_classes",)),
+        ("fusion", ("fusion_T64", "fusion_T16")),
+        ("train", ("train_step",)),
+    ]
+
+
 def test_list_names_every_row(capsys: pytest.CaptureFixture) -> None:
     assert run.main(["--list"]) == 0
     told = capsys.readouterr().out
@@ -240,3 +255,4 @@ def test_quick_run_writes_every_row(tmp_path: Path) -> None:
             assert "checked" in row["reason"]
         else:
             assert row["outputs_match"] is True, name
+    assert set(found["train_step"]["sides"]) == set(train_step.SIDES)
