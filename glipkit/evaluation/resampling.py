@@ -4,6 +4,8 @@ Pictures are drawn with replacement, as many as there are, and both evaluations 
 same draw; the spread of the difference over many draws is its interval (Efron and Tibshirani, "An
 Introduction to the Bootstrap", 1993, chapter 13: percentile intervals). What the boxes found is
 known from the start, so a draw is no more than a weight for each picture: how often it came.
+
+Of few pictures such intervals are too narrow: of one they are a point, whatever chance did to it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+LEAST_PICTURES = 10  # that a figure is measured on, or it gets no interval
 
 
 class Weighable(Protocol):
@@ -24,6 +28,8 @@ class Weighable(Protocol):
     num_pictures: int  # N
     num_classes: int  # K that have a figure of their own; 0 for captions
     rows_at_once: int  # draws that are worth judging together
+    # (M,) and (K,) int64: how many pictures have something that the figure is measured on.
+    measured_on: tuple[np.ndarray, np.ndarray]
 
     def figures(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The figures of R draws.
@@ -52,7 +58,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Intervals of the differences between two evaluations; None where nothing was measured."""
+    """Intervals of differences; None where nothing, or too little, is measured."""
 
     metrics: dict[str, Interval | None]
     classes: tuple[Interval | None, ...]
@@ -74,7 +80,12 @@ def draws(num_pictures: int, count: int, *, seed: int, at_once: int) -> Iterator
 
 
 def paired_spreads(
-    evaluations: Sequence[Weighable], *, resamples: int, seed: int = 0, level: float = 0.95
+    evaluations: Sequence[Weighable],
+    *,
+    resamples: int,
+    seed: int = 0,
+    level: float = 0.95,
+    least_pictures: int = LEAST_PICTURES,
 ) -> list[Spread]:
     """Intervals of the differences between each further evaluation and the first.
 
@@ -83,6 +94,7 @@ def paired_spreads(
         resamples: draws of pictures.
         seed: of the draws.
         level: share of the draws that an interval holds.
+        least_pictures: figures that are measured on fewer get no interval.
 
     Returns:
         One for each evaluation but the first: its figures minus those of the first.
@@ -112,10 +124,11 @@ def paired_spreads(
             part.append((figures[0] - base[0], figures[1] - base[1]))
     spreads = []
     for part in parts:
-        metrics, classes = (np.concatenate(each) for each in zip(*part))
-        spreads.append(
-            Spread(dict(zip(first.names, _intervals(metrics, level))), _intervals(classes, level))
+        metrics, classes = (
+            _intervals(np.concatenate(each), level, counts >= least_pictures)
+            for each, counts in zip(zip(*part), first.measured_on)
         )
+        spreads.append(Spread(dict(zip(first.names, metrics)), classes))
     return spreads
 
 
@@ -123,11 +136,14 @@ def _shape(evaluation: Weighable) -> tuple[int, tuple[str, ...], int]:
     return evaluation.num_pictures, evaluation.names, evaluation.num_classes
 
 
-def _intervals(differences: np.ndarray, level: float) -> tuple[Interval | None, ...]:
+def _intervals(
+    differences: np.ndarray, level: float, enough: np.ndarray
+) -> tuple[Interval | None, ...]:
     """One for each column; draws without the figure (no object of a class came) are left out."""
     ends = [50 * (1 - level), 50 * (1 + level)]
-    found = []
-    for column in differences.T:
+    found: list[Interval | None] = []
+    for column, is_enough in zip(differences.T, enough):
         known = column[~np.isnan(column)]
-        found.append(Interval(*np.percentile(known, ends).tolist()) if len(known) else None)
+        some = is_enough and len(known)
+        found.append(Interval(*np.percentile(known, ends).tolist()) if some else None)
     return tuple(found)

@@ -1,14 +1,15 @@
 """A results.json as an evaluation left it, and whether two of them may be compared."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glipkit.runtime.settings import flatten_settings
 
-_NEEDED = ("dataset", "metrics", "per_class", "num_images", "protocol")
+_NEEDED = {"dataset": str, "metrics": dict, "per_class": list, "num_images": int, "protocol": dict}
+_MAY_LACK = {"failures": list, "versions": dict}
 _SUBJECT = ("weights", "model")  # what is compared
 _PLACES = ("image_folder", "dataset")  # what things are called on one machine
 _DATA = ("annotations_sha256", "num_images")
@@ -33,9 +34,9 @@ class ResultsFile:
         return self.content["metrics"]
 
     @property
-    def per_class(self) -> dict[tuple[Any, str], float | None]:
-        """(category id, name) -> its main figure."""
-        return {(each["category_id"], each["name"]): each["value"]
+    def per_class(self) -> dict[int, tuple[str, float | None]]:
+        """Category id -> name and main figure, in the dataset's order of classes."""
+        return {each["category_id"]: (each["name"], each["value"])
                 for each in self.content["per_class"]}  # fmt: skip
 
     @property
@@ -70,7 +71,7 @@ def read_results(path: Path) -> ResultsFile:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is empty, not whole, or something else.
+        ValueError: it is empty, not whole, something else, or was changed by hand.
     """
     if path.is_dir():
         path = path / "results.json"
@@ -112,11 +113,39 @@ def _checked(path: Path, content: Any) -> Mapping[str, Any]:
             f"{path} has no {', '.join(missing)}; expected results.json as "
             "tools/test_grounding_net.py writes it"
         )
-    kinds = {"metrics": dict, "per_class": list, "protocol": dict}
-    for key, kind in kinds.items():
-        if not isinstance(content[key], kind):
-            raise ValueError(f"{path}: {key} is a {type(content[key]).__name__}, not as written")
+    if fault := next(_faults(content), None):
+        raise ValueError(f"{path}: {fault}, not as tools/test_grounding_net.py writes it")
+    unsaid = [key for key in (*_DATA, *_MEASURE) if key not in content["protocol"]]
+    if unsaid:
+        raise ValueError(
+            f"{path}: its protocol does not say {', '.join(unsaid)}, so nobody knows what its "
+            "figures are of; run the evaluation again"
+        )
     return content
+
+
+def _faults(content: Mapping[str, Any]) -> Iterator[str]:
+    """What is not as `Results.to_json` makes it, of all that is read."""
+    for key, kind in (_NEEDED | _MAY_LACK).items():
+        if not isinstance(content.get(key, kind()), kind):
+            yield f"{key} is a {type(content[key]).__name__}"
+    for name, value in content["metrics"].items():
+        if not _is_figure(value):
+            yield f"metrics.{name} is {_shown(value)}"
+    for place, each in enumerate(content["per_class"]):
+        sound = isinstance(each, dict) and isinstance(each.get("category_id"), int)
+        if not (sound and isinstance(each.get("name"), str) and _is_figure(each.get("value", ""))):
+            yield f"per_class.{place} is {_shown(each)}"
+    if len(ids := [each["category_id"] for each in content["per_class"]]) > len({*ids}):
+        yield "per_class names a category_id twice"
+    for place, each in enumerate(content.get("failures", ())):
+        if not (isinstance(each, dict) and isinstance(each.get("image_id"), int)):
+            yield f"failures.{place} is {_shown(each)}"
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether this is a figure between 0 and 1, or None; NaN and true are not."""
+    return value is None or (type(value) in (int, float) and 0 <= value <= 1)
 
 
 def protocol_differences(first: ResultsFile, second: ResultsFile) -> list[Difference]:

@@ -5,7 +5,7 @@ others. So the curve of a class is two running sums of weights, read where a box
 is highest there. Everything is done for many draws at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,11 @@ def gather(
         for hit, spared in zip(right[:, kept], pardoned[:, kept])
     )
     return Matches(image[kept], rank[kept], tuple(settings), objects)
+
+
+def num_pictures_of(matches: Iterable[Matches]) -> int:
+    """How many pictures have an object of one of these."""
+    return len(np.unique(np.concatenate([np.zeros(0), *(one.objects[0] for one in matches)])))
 
 
 def rows_at_once(classes: Classes) -> int:

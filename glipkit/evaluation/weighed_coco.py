@@ -12,10 +12,12 @@ from glipkit.evaluation.weighed_ap import (
     Matches,
     gather,
     mean_of_known,
+    num_pictures_of,
     rows_at_once,
     weighed_curves,
 )
 
+_AREA_OF = (0, 0, 0, 1, 2, 3) * 2  # of each of METRICS: all, small, medium or large objects
 _LIMITS = (1, 10)  # of AR1 and AR10; the others look at 100 boxes
 
 
@@ -27,19 +29,29 @@ class WeighedCoco:
     Args:
         dataset: what was judged.
         results: COCO results, what predictions.json holds.
+
+    Raises:
+        ValueError: a result is of no picture or class of the dataset.
     """
 
     names = METRICS
 
     def __init__(self, dataset: CocoDetection, results: Sequence[Mapping[str, Any]]) -> None:
-        judge = matched(dataset, results)
         number_of = {image.image_id: place for place, image in enumerate(dataset.images)}
+        classes = {each.category_id for each in dataset.categories}
+        for each in results:
+            if each["image_id"] not in number_of or each["category_id"] not in classes:
+                raise ValueError(f"{dataset.name} has no image or no class of the result {each}")
+        judge = matched(dataset, results)
         self.num_pictures = len(number_of)
         self.num_classes = len(dataset.categories)
         # pycocotools has pictures by ascending id, and each class in turn
         order = np.array([number_of[image_id] for image_id in judge.params.imgIds], dtype=np.int64)
         self._classes = [_class_matches(judge, place, order) for place in range(self.num_classes)]
         self.rows_at_once = rows_at_once(self._classes)
+        by_area = [num_pictures_of(one[area] for one in self._classes) for area in range(4)]
+        of_class = [num_pictures_of(one[:1]) for one in self._classes]
+        self.measured_on = np.array(by_area)[list(_AREA_OF)], np.array(of_class, dtype=np.int64)
 
     def figures(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Weighable.figures`."""

@@ -1,7 +1,8 @@
 """LVIS average precision of pictures that have weights."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from glipkit.evaluation.weighed_ap import (
     Matches,
     gather,
     mean_of_known,
+    num_pictures_of,
     rows_at_once,
     weighed_curves,
 )
@@ -27,27 +29,46 @@ class WeighedLvis:
 
     Args:
         dataset: what was judged.
-        results: what predictions.json holds, of each class the best first.
+        results: what predictions.json holds: class by class, of each the best first.
+
+    Raises:
+        ValueError: a result is of no picture or class of the dataset, or the results of a class do
+            not stand together.
     """
 
     names = ("AP", "AP50", "AP75", "APr", "APc", "APf", "AR")
 
-    def __init__(self, dataset: LvisDetection, results: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, dataset: LvisDetection, results: Iterable[Mapping[str, Any]]) -> None:
         truth = read_truth(dataset)
         number_of = image_order(dataset)
         self.num_pictures = truth.num_images
         self.num_classes = len(dataset.categories)
         self._frequencies = np.array([each.frequency for each in dataset.categories])
-        found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-        for each in results:
-            found[each["category_id"]].append(each)
+        place_of = {each.category_id: place for place, each in enumerate(dataset.categories)}
+        found: dict[int, Matches] = {}
+        for category_id, own in groupby(results, key=itemgetter("category_id")):
+            if (place := place_of.get(category_id)) is None:
+                raise ValueError(f"{dataset.name} has no class with the id {category_id}")
+            if place in found:
+                raise ValueError(f"the predictions of class {category_id} do not stand together")
+            found[place] = _matches(place, list(own), number_of, truth)
         self._classes = [
-            [_matches(place, found.pop(each.category_id, []), number_of, truth)]
-            for place, each in enumerate(dataset.categories)
+            [found.get(place) or _matches(place, [], number_of, truth)]
+            for place in range(self.num_classes)
         ]
         self.rows_at_once = rows_at_once(self._classes)
-        if found:
-            raise ValueError(f"{dataset.name} has no class with the id {next(iter(found))}")
+        self.measured_on = self._measured_on()
+
+    def _measured_on(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `Weighable.measured_on`."""
+        every = num_pictures_of(one for (one,) in self._classes)
+        of = [
+            num_pictures_of(one for (one,), kind in zip(self._classes, self._frequencies)
+                            if kind == each)
+            for each in "rcf"
+        ]  # fmt: skip
+        of_class = [num_pictures_of(one) for one in self._classes]
+        return np.array([every] * 3 + of + [every]), np.array(of_class, dtype=np.int64)
 
     def figures(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Weighable.figures`; pictures are numbered by ascending id."""
@@ -73,11 +94,14 @@ def _matches(
     truth: LvisTruth,
 ) -> Matches:
     """What the boxes of one class found, of all sizes, in pictures where it is labelled."""
+    for each in results:
+        if each["image_id"] not in number_of:
+            raise ValueError(f"the dataset has no image with the id {each['image_id']}")
     image = np.array([number_of[each["image_id"]] for each in results], dtype=np.int64)
     boxes = np.array([each["bbox"] for each in results], dtype=np.float64).reshape(-1, 4)
-    labelled = among(place * truth.num_images + image, truth.labelled)
-    image, boxes = image[labelled], boxes[labelled]
     keys = place * truth.num_images + image
+    counts = truth.judges(keys, boxes)
+    image, boxes, keys = image[counts], boxes[counts], keys[counts]
     rows = truth.rows(place, place + 1)
     found = match(keys, boxes, truth, rows)[0]  # (10, N)
     spared = (found != FOUND) & ((found != FREE) | among(keys, truth.partly))

@@ -1,7 +1,7 @@
 """Recall of phrases, and accuracy of expressions, in pictures that have weights."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from glipkit.structures.detections import Detections
 
 
 def weigh_phrases(
-    answers: PhraseAnswers, results: Sequence[Mapping[str, Any]], names: Sequence[str]
+    answers: PhraseAnswers, results: Iterable[Mapping[str, Any]], names: Sequence[str]
 ) -> WeighedShares:
     """The figures of captions, ready for weights.
 
@@ -23,7 +23,8 @@ def weigh_phrases(
         names: of the figures: "R@1", "P@5", "R@all", "R@1/people".
 
     Raises:
-        ValueError: a result is of no picture or phrase of the dataset.
+        ValueError: a result is of no picture or phrase of the dataset, or the dataset has no phrase
+            that a figure is of.
     """
     _take(answers, results)
     columns = [_column(name) for name in names]
@@ -36,6 +37,12 @@ def weigh_phrases(
             if not group or group in hit.groups:
                 asked[row, place] += 1
                 right[row, place] += hit.rank is not None and hit.rank <= count
+    for name, count in zip(names, asked.sum(axis=0).tolist()):
+        if not count:
+            raise ValueError(
+                f"{answers.dataset.name} has no phrase that {name} is of; are the types of its "
+                "phrases (Flickr30K Entities) where they were at the evaluation?"
+            )
     return WeighedShares(names, right, asked)
 
 
@@ -46,7 +53,7 @@ def _column(name: str) -> tuple[float, str]:
     return (float("inf") if count == "all" else int(count)), group
 
 
-def _take(answers: PhraseAnswers, results: Sequence[Mapping[str, Any]]) -> None:
+def _take(answers: PhraseAnswers, results: Iterable[Mapping[str, Any]]) -> None:
     """Give a judge what it wrote to predictions.json before."""
     of_record: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for each in results:

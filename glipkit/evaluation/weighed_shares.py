@@ -21,6 +21,7 @@ class WeighedShares:
         self.names = tuple(names)
         self.num_pictures = len(right)
         self._right, self._asked = right, asked
+        self.measured_on = (asked > 0).sum(axis=0), np.zeros(0, dtype=np.int64)
 
     def figures(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Weighable.figures`."""

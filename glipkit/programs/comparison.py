@@ -1,11 +1,12 @@
 """Several evaluations beside the first of them: what `glipkit compare` says."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glipkit.evaluation.resampling import Interval, Spread, paired_spreads
+from glipkit.evaluation.resampling import LEAST_PICTURES, Interval, Spread, paired_spreads
 from glipkit.evaluation.results_file import Difference, ResultsFile, read_results, refuse
 from glipkit.programs.judged import NotJudgedAgain, weigh
 from glipkit.runtime.settings import flatten_settings
@@ -49,7 +50,7 @@ class Comparison:
     differing: tuple[tuple[Difference, ...], ...]  # of each further one, allowed by the caller
     metrics: tuple[Row, ...]
     classes: tuple[Row, ...]  # the largest change first
-    resamples: int  # 0: no intervals
+    resamples: int  # 0: no intervals at all
     seed: int
     level: float
     without: str | None  # why there are no intervals
@@ -77,6 +78,7 @@ class Comparison:
                 "resamples": self.resamples,
                 "seed": self.seed,
                 "level": self.level,
+                "least_pictures": LEAST_PICTURES,
                 "left_out": self.without,
             },
             "notes": list(self.notes),
@@ -100,8 +102,8 @@ def compare_results(
             first.
         varied: fields of the protocol that may differ.
         anyway: all of them may.
-        resamples: of the pictures, for intervals; 0 makes none.
-        seed: of the draws.
+        resamples: of the pictures, for intervals, 2 / (1 - level) at least; 0 makes none.
+        seed: of the draws, 0 or more.
         level: share of the draws that an interval holds.
         annotations: the annotation file, if it is not where config.yaml says.
 
@@ -111,10 +113,7 @@ def compare_results(
     """
     if len(paths) < 2:
         raise ValueError("a comparison takes two results files or more, got one")
-    if resamples < 0 or not 0 < level < 1:
-        raise ValueError(
-            f"expected 0 resamples or more and a level between 0 and 1, got {resamples} and {level}"
-        )
+    _check_draws(resamples, seed, level)
     files = [read_results(path) for path in paths]
     _refuse_twice(files)
     first, *others = files
@@ -122,7 +121,8 @@ def compare_results(
     spreads, without = None, "not asked for (--resamples 0)"
     if resamples:
         try:
-            weighed = [weigh(each, annotations=annotations) for each in files]
+            names = _in_common(files)
+            weighed = [weigh(each, names, annotations=annotations) for each in files]
             spreads = paired_spreads(weighed, resamples=resamples, seed=seed, level=level)
             without = None
         except NotJudgedAgain as error:
@@ -140,6 +140,19 @@ def compare_results(
     )
 
 
+def _check_draws(resamples: int, seed: int, level: float) -> None:
+    if not 0 < level < 1 or seed < 0:
+        raise ValueError(
+            f"expected a level between 0 and 1 and a seed of 0 or more, got {level} and {seed}"
+        )
+    least = math.ceil(2 / (1 - level) - 1e-9)
+    if resamples != 0 and resamples < least:
+        raise ValueError(
+            f"expected 0 resamples, or {least} at least for a level of {level:g}: both ends of an "
+            f"interval need draws beyond them; got {resamples}"
+        )
+
+
 def _refuse_twice(files: Sequence[ResultsFile]) -> None:
     seen: dict[Path, Path] = {}
     for each in files:
@@ -151,8 +164,12 @@ def _refuse_twice(files: Sequence[ResultsFile]) -> None:
         seen[place] = each.path
 
 
+def _in_common(files: Sequence[ResultsFile]) -> list[str]:
+    """Names of the figures that all have."""
+    return [name for name in files[0].metrics if all(name in each.metrics for each in files)]
+
+
 def _metric_rows(files: Sequence[ResultsFile], spreads: list[Spread] | None) -> tuple[Row, ...]:
-    common = [name for name in files[0].metrics if all(name in each.metrics for each in files)]
     return tuple(
         Row(
             name,
@@ -160,22 +177,24 @@ def _metric_rows(files: Sequence[ResultsFile], spreads: list[Spread] | None) -> 
             tuple(spread.metrics.get(name) for spread in spreads or ())
             or (None,) * (len(files) - 1),
         )
-        for name in common
+        for name in _in_common(files)
     )
 
 
 def _class_rows(files: Sequence[ResultsFile], spreads: list[Spread] | None) -> tuple[Row, ...]:
+    """By the ids of classes: their names may be what is compared."""
     classes = [each.per_class for each in files]
     rows = []
     for place, key in enumerate(classes[0]):
         if not all(key in each for each in classes):
             continue
+        names, values = zip(*(each[key] for each in classes))
         intervals = tuple(
             spread.classes[place] if place < len(spread.classes) else None
             for spread in spreads or ()
         )
-        values = tuple(each[key] for each in classes)
-        rows.append(Row(key[1], values, intervals or (None,) * (len(files) - 1)))
+        name = " / ".join(dict.fromkeys(names))
+        rows.append(Row(name, values, intervals or (None,) * (len(files) - 1)))
     return tuple(sorted(rows, key=lambda row: -row.largest_change))
 
 
@@ -192,7 +211,7 @@ def _notes(files: Sequence[ResultsFile]) -> list[str]:
         if same_weights and first.protocol == other.protocol:
             notes.append(f"{other.path} has the weights and the protocol of {first.path}")
         one, two = (flatten_settings(each.content.get("versions") or {}) for each in (first, other))
-        if changed := [name for name in one if one[name] != two.get(name)]:
-            said = ", ".join(f"{name} {one[name]} and {two.get(name)}" for name in changed)
+        if changed := [name for name in {**one, **two} if one.get(name) != two.get(name)]:
+            said = ", ".join(f"{name} {one.get(name)} and {two.get(name)}" for name in changed)
             notes.append(f"versions differ: {said}")
     return notes

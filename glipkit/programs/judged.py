@@ -1,7 +1,6 @@
 """What the results of an earlier evaluation were judged by, made ready for weights on pictures."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,12 @@ import numpy as np
 from yacs.config import CfgNode
 
 from glipkit.config.load import load_config
-from glipkit.data.catalog import DatasetSpec, find_dataset
+from glipkit.data.build import find_test_sets, load_labelled
+from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.captioned_pictures import load_captioned
-from glipkit.data.datasets.coco import CocoDetection, load_coco
-from glipkit.data.datasets.lvis import LvisDetection, load_lvis
+from glipkit.data.datasets.coco import CocoDetection
+from glipkit.data.datasets.json_stream import json_objects
+from glipkit.data.datasets.lvis import LvisDetection
 from glipkit.evaluation.phrase_answers import PhraseAnswers
 from glipkit.evaluation.resampling import Weighable
 from glipkit.evaluation.results_file import ResultsFile
@@ -28,29 +29,34 @@ class NotJudgedAgain(ValueError):
     """An evaluation whose figures stand, but whose pictures cannot be weighed; says why."""
 
 
-def weigh(results: ResultsFile, *, annotations: Path | None = None) -> Weighable:
+def weigh(
+    results: ResultsFile, names: Sequence[str], *, annotations: Path | None = None
+) -> Weighable:
     """Judge the predictions beside a results.json once more, picture by picture.
 
     Args:
         results: of one evaluation, with predictions.json and config.yaml beside it. The pictures
             themselves are not needed.
+        names: of the figures that are wanted. All of COCO's and LVIS's are made anyway.
         annotations: the annotation file, if it is not where config.yaml says.
 
     Raises:
         NotJudgedAgain: a file is missing, has changed since, or is of a kind that is not weighed.
     """
-    predictions = _predictions(results)
-    cfg = load_config([_beside(results, "config.yaml")], quiet=True)
+    predictions = _beside(results, "predictions.json")
+    settings = _beside(results, "config.yaml")
     try:
+        cfg = load_config([settings], quiet=True)
         spec = judged_spec(cfg, results.content["dataset"])
         folder = spec.ann_file.parent  # of pictures, of which none is read
-        spec = replace(spec, img_dir=folder)
+        sources = tuple((source, folder) for source, _ in spec.sources)
+        spec = replace(spec, img_dir=folder, sources=sources)
         if annotations is not None:
             spec = replace(spec, ann_file=annotations, img_dir=annotations.parent, sources=())
-        weighed = _weighed(cfg, spec, results, predictions)
+        weighed = _weighed(cfg, spec, results, predictions, names)
     except NotJudgedAgain:
         raise
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise NotJudgedAgain(f"{results.path}: {error}") from error
     _check_figures(results, weighed)
     return weighed
@@ -66,9 +72,7 @@ def judged_spec(cfg: CfgNode, name: str) -> DatasetSpec:
     Raises:
         ValueError: the configuration names no such dataset.
     """
-    keys = cfg.DATASETS
-    suffix = keys.TEST_DATASETNAME_SUFFIX
-    specs = [find_dataset(n, registered=keys.REGISTER, suffix=suffix) for n in keys.TEST]
+    specs = find_test_sets(cfg)
     for spec in specs:
         if spec.name == name:
             return spec
@@ -77,45 +81,67 @@ def judged_spec(cfg: CfgNode, name: str) -> DatasetSpec:
 
 
 def _weighed(
-    cfg: CfgNode, spec: DatasetSpec, results: ResultsFile, predictions: Sequence[dict[str, Any]]
+    cfg: CfgNode,
+    spec: DatasetSpec,
+    results: ResultsFile,
+    predictions: Path,
+    names: Sequence[str],
 ) -> Weighable:
-    metric = results.content["protocol"].get("metric", "")
-    if metric.startswith("COCO box AP"):
-        dataset = load_coco(spec)
-    elif metric.startswith("LVIS"):
-        dataset = load_lvis(spec)
+    protocol = results.content["protocol"]
+    if "wordings" in protocol:
+        raise NotJudgedAgain(
+            f"{results.path} is about several wordings; compare single ones, whose results lie in "
+            "the folders wording_... beside it"
+        )
+    metric = str(protocol["metric"])
+    if metric.startswith(("COCO box AP", "LVIS")):
+        dataset = load_labelled(cfg, spec)
     elif metric.startswith(("phrase recall", "referring expressions")):
         dataset = load_captioned(spec, merged='"merged"' in metric)
+        if cfg.TEST.SUBSET > 0:
+            dataset = dataset.first(cfg.TEST.SUBSET)
     else:
         raise NotJudgedAgain(
             f"{results.path}: intervals are made for COCO AP, LVIS AP, the recall of phrases and "
             f"the accuracy of expressions, not for {metric or 'figures of no known kind'}"
         )
-    if cfg.TEST.SUBSET > 0:
-        dataset = dataset.first(cfg.TEST.SUBSET)
-    then = results.content["protocol"].get("annotations_sha256", "")
+    then = str(protocol["annotations_sha256"])
     if dataset.digest != then:
         raise NotJudgedAgain(
             f"{spec.ann_file} is not the file that {results.path} was judged by, or has changed "
             f"since (SHA-256 {dataset.digest[:12]}..., then {then[:12]}...)"
         )
     if isinstance(dataset, LvisDetection):
-        return WeighedLvis(dataset, predictions)
+        return WeighedLvis(dataset, _entries(predictions, asked="category_id", box="bbox"))
     if isinstance(dataset, CocoDetection):
-        return WeighedCoco(dataset, predictions)
-    known = [name for name, value in results.metrics.items() if value is not None]
-    return weigh_phrases(PhraseAnswers(dataset), predictions, known)
+        return WeighedCoco(dataset, [*_entries(predictions, asked="category_id", box="bbox")])
+    known = [name for name in names if results.metrics[name] is not None]
+    entries = _entries(predictions, asked="phrase", box="box")
+    return weigh_phrases(PhraseAnswers(dataset), entries, known)
 
 
-def _predictions(results: ResultsFile) -> list[dict[str, Any]]:
-    path = _beside(results, "predictions.json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NotJudgedAgain(f"{path} is no whole JSON file ({error})") from error
-    if not isinstance(content, list):
-        raise NotJudgedAgain(f"{path} holds no list of predictions")
-    return content
+def _entries(path: Path, *, asked: str, box: str) -> Iterator[dict[str, Any]]:
+    """The predictions of a file, one by one: those of LVIS would fill the memory.
+
+    Args:
+        path: of the file.
+        asked: the key of what an entry answers.
+        box: the key of its four numbers.
+    """
+    for number, each in enumerate(json_objects(path)):
+        numbers = each.get(box)
+        ids = [each.get("image_id"), each.get(asked)]
+        if not (
+            all(type(value) is int for value in ids)
+            and isinstance(numbers, list)
+            and len(numbers) == 4
+            and all(type(value) in (int, float) for value in (*numbers, each.get("score")))
+        ):
+            raise ValueError(
+                f"entry {number} of {path} has no image_id, {asked}, {box} and score as the "
+                f"evaluation writes them: {str(each)[:100]}"
+            )
+        yield each
 
 
 def _beside(results: ResultsFile, name: str) -> Path:

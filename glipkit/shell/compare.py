@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from glipkit.evaluation.resampling import Interval
+from glipkit.evaluation.resampling import LEAST_PICTURES, Interval
 from glipkit.programs.comparison import Comparison, Row, compare_results
 from glipkit.runtime.logs import setup_logging
 from glipkit.shell.tables import table
@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     setup_logging(level=logging.WARNING)
     if len(args.results) > len(_NAMES):
         raise ValueError(f"at most {len(_NAMES)} files at once, got {len(args.results)}")
+    if args.classes < 0:
+        raise ValueError(f"--classes takes 0 (all) or more, got {args.classes}")
     found = compare_results(
         args.results,
         varied=args.vary,
@@ -126,7 +128,8 @@ def _method(found: Comparison) -> str:
     pictures = found.files[0].content["num_images"]
     return (
         f"intervals of the differences: paired bootstrap over {pictures:,} pictures, "
-        f"{found.resamples:,} resamples, seed {found.seed}, percentiles; * lies on one side of 0"
+        f"{found.resamples:,} resamples, seed {found.seed}, percentiles; * lies on one side of 0; "
+        f"n/a: fewer than {LEAST_PICTURES} pictures to measure it on"
     )
 
 

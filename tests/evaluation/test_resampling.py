@@ -135,9 +135,9 @@ def test_the_interval_of_two_pictures_by_hand() -> None:
     first = WeighedShares(["R@1"], np.array([[1], [1]]), asked)
     second = WeighedShares(["R@1"], np.array([[1], [0]]), asked)
     # Drawn twice of two: difference 0, -1/2 and -1 in a quarter, a half and a quarter of all.
-    (spread,) = paired_spreads([first, second], resamples=1000)
+    (spread,) = paired_spreads([first, second], resamples=1000, least_pictures=2)
     assert spread.metrics == {"R@1": Interval(-1.0, 0.0)}
-    (narrow,) = paired_spreads([first, second], resamples=1000, level=0.4)
+    (narrow,) = paired_spreads([first, second], resamples=1000, level=0.4, least_pictures=2)
     assert narrow.metrics == {"R@1": Interval(-0.5, -0.5)}
     assert narrow.metrics["R@1"].is_clear
     assert not spread.metrics["R@1"].is_clear
@@ -145,10 +145,87 @@ def test_the_interval_of_two_pictures_by_hand() -> None:
 
 def test_no_difference_has_no_spread(case: tuple[CocoDetection, list[dict]]) -> None:
     weighed = WeighedCoco(*case)
-    (spread,) = paired_spreads([weighed, WeighedCoco(*case)], resamples=20)
+    (spread,) = paired_spreads([weighed, WeighedCoco(*case)], resamples=20, least_pictures=1)
     assert set(spread.metrics) == set(METRICS)
     assert {*spread.metrics.values()} == {Interval(0.0, 0.0)}
     assert spread.classes == (Interval(0.0, 0.0), Interval(0.0, 0.0), None)  # no owl to find
+
+
+def test_intervals_of_differences_computed_the_long_way(
+    case: tuple[CocoDetection, list[dict]],
+) -> None:
+    """Every draw made a dataset of its own and judged by pycocotools, then sorted."""
+    dataset, first = case
+    random = np.random.default_rng(8)
+    second = [
+        {**each, "bbox": [*each["bbox"][:2], *(side * random.uniform(0.6, 1.2)
+                                               for side in each["bbox"][2:])]}
+        for each in first
+        if random.random() > 0.15
+    ]  # fmt: skip
+    (spread,) = paired_spreads(
+        [WeighedCoco(dataset, first), WeighedCoco(dataset, second)],
+        resamples=9, seed=4, level=0.75, least_pictures=1,
+    )  # fmt: skip
+    pictures = np.random.default_rng(4)
+    differences = []
+    for _ in range(9):
+        weights = np.zeros(30, dtype=np.int64)
+        for picture in pictures.integers(0, 30, 30):
+            weights[picture] += 1
+        one, two = (judged(*repeated(dataset, each, weights)) for each in (first, second))
+        differences.append(
+            [as_floats([*each.metrics.values(), *(figure.value for figure in each.per_class)])
+             for each in (one, two)]
+        )  # fmt: skip
+    change = np.diff(np.array(differences), axis=1)[:, 0]
+    assert (change[:, 0] < 0).any()
+    found = [*spread.metrics.values(), *spread.classes]
+    assert found[-1] is None  # no owl to find
+    for column, interval in zip(change.T[:-1], found):
+        low, high = np.sort(column)[[1, 7]]  # an eighth of the way from either end, of 9
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_figures_of_few_pictures_get_no_interval(case: tuple[CocoDetection, list[dict]]) -> None:
+    dataset, predictions = case
+    weighed = WeighedCoco(dataset, predictions)
+    pictures = [
+        len({each["image_id"] for each in dataset.annotations
+             if each["category_id"] == number and not each["iscrowd"]})
+        for number in (3, 7, 11)
+    ]  # fmt: skip
+    small, large = (
+        len({each["image_id"] for each in dataset.annotations
+             if low <= each["area"] <= high and not each["iscrowd"]})
+        for low, high in ((0, 32**2), (96**2, 1e10))
+    )  # fmt: skip
+    metrics, classes = weighed.measured_on
+    assert classes.tolist() == pictures
+    assert (metrics[METRICS.index("APs")], metrics[METRICS.index("ARl")]) == (small, large)
+    assert 0 < small < pictures[0] <= metrics[0] == metrics[METRICS.index("AR1")] <= 25
+    (spread,) = paired_spreads([weighed, weighed], resamples=3, least_pictures=small + 1)
+    assert spread.metrics["APs"] is None
+    assert spread.metrics["AP"] == Interval(0.0, 0.0)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """The second model finds a fifth less; 200 times 60 pictures are drawn and judged."""
+    random = np.random.default_rng(11)
+    asked = random.integers(1, 5, (60, 1))
+    held = clear = 0
+    for seed in range(200):
+        hard = random.random((60, 1))
+        first, second = (random.binomial(asked, np.clip(share - hard / 2, 0, 1))
+                         for share in (0.95, 0.75))  # fmt: skip
+        (spread,) = paired_spreads(
+            [WeighedShares(["R@1"], first, asked), WeighedShares(["R@1"], second, asked)],
+            resamples=100, seed=seed,
+        )  # fmt: skip
+        held += spread.metrics["R@1"].low <= -0.2 <= spread.metrics["R@1"].high
+        clear += spread.metrics["R@1"].is_clear
+    assert 0.88 <= held / 200 <= 0.99
+    assert clear > 190
 
 
 def test_draws_do_not_depend_on_how_many_come_at_once() -> None:

@@ -6,33 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from captioned import KnowingCaptions, caption_test_set, draw_captions
-from drawn import KnowingDetector, draw, make_test_set
-from tiny_run import tiny_config
+from drawn import draw
+from evaluated import compared, evaluated, refused
 
-from glipkit.config.load import to_yaml
 from glipkit.data.catalog import DatasetSpec
-from glipkit.evaluation.build import build_evaluator
-from glipkit.evaluation.run import evaluate
 from glipkit.shell.compare import EXAMPLES
 from glipkit.shell.main import main
-
-PROTOCOL = {"precision": "float32", "augmentation": None, "model": {"depths": [2, 2]}}
-
-
-def evaluated(folder: Path, spec: DatasetSpec, *, mistakes: bool, **protocol: object) -> Path:
-    """The folder of an evaluation, as the tool leaves it."""
-    captions = spec.kind == "grounding"
-    test_set = caption_test_set(spec) if captions else make_test_set(spec)
-    knowing = (KnowingCaptions if captions else KnowingDetector)(test_set, mistakes=mistakes)
-    depends_on = {**PROTOCOL, "weights": f"{mistakes:d}" * 64, **protocol}
-    evaluate(knowing, test_set, build_evaluator(test_set), output_dir=folder, depends_on=depends_on)
-    entry = {"ann_file": str(spec.ann_file), "img_dir": str(spec.img_dir), "kind": spec.kind}
-    words = [(f"DATASETS.REGISTER.{spec.name}.{key}", value) for key, value in entry.items()]
-    words.append(("DATASETS.TEST", f"('{spec.name}',)"))
-    cfg = tiny_config(*(word for pair in words for word in pair))
-    (folder / "config.yaml").write_text(to_yaml(cfg))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +27,6 @@ def right(tmp_path_factory: pytest.TempPathFactory, drawn_spec: DatasetSpec) -> 
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory: pytest.TempPathFactory, drawn_spec: DatasetSpec) -> Path:
     return evaluated(tmp_path_factory.mktemp("wrong"), drawn_spec, mistakes=True)
-
-
-def compared(capsys: pytest.CaptureFixture, *words: object) -> dict:
-    assert main(["compare", *map(str, words), "--resamples", "50", "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys: pytest.CaptureFixture, *words: object) -> str:
-    assert main(["compare", *map(str, words)]) == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error
 
 
 def edited(folder: Path, target: Path, **changes: object) -> Path:
@@ -82,7 +49,11 @@ def test_figures_differences_and_intervals(
     assert ap["differences"] == [ap["values"][1] - ap["values"][0]]
     low, high = ap["intervals"][0]
     assert low <= ap["differences"][0] <= high < 0
-    assert found["bootstrap"] == {"resamples": 50, "seed": 0, "level": 0.95, "left_out": None}
+    assert found["bootstrap"] == {
+        "resamples": 50, "seed": 0, "level": 0.95, "least_pictures": 10, "left_out": None,
+    }  # fmt: skip
+    large = next(each for each in found["metrics"] if each["name"] == "APm")
+    assert large["intervals"] == [None]  # few pictures have a box of that size
     changes = [abs(each["differences"][0]) for each in found["per_class"]]
     assert changes == sorted(changes, reverse=True)
     assert {each["name"] for each in found["per_class"]} == {"cat", "dog", "owl"}
@@ -91,9 +62,10 @@ def test_figures_differences_and_intervals(
 def test_the_table_says_how_it_was_made(
     right: Path, wrong: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert main(["compare", str(right), str(wrong), "--resamples", "20", "--classes", "2"]) == 0
+    assert main(["compare", str(right), str(wrong), "--resamples", "40", "--classes", "2"]) == 0
     said = capsys.readouterr().out
-    assert "paired bootstrap over 20 pictures, 20 resamples, seed 0" in said
+    assert "paired bootstrap over 20 pictures, 40 resamples, seed 0" in said
+    assert "n/a: fewer than 10 pictures" in said
     assert "B - A" in said
     assert "the 2 classes of 3 that changed most" in said
     assert "weights 000000000000" in said
@@ -107,7 +79,8 @@ def test_an_evaluation_and_its_copy_do_not_differ(
     for row in found["metrics"]:
         if row["values"][0] is not None:
             assert row["differences"][0] == 0
-            assert row["intervals"][0] == [0, 0]
+            assert row["intervals"][0] in ([0, 0], None)
+    assert found["metrics"][0]["intervals"][0] == [0, 0]
     assert found["metrics"][0]["differences"][1] > 0  # the third one
     assert any("has the weights and the protocol of" in note for note in found["notes"])
 
@@ -166,6 +139,15 @@ def test_files_that_are_no_results(
         (right / "predictions.json").read_text(): "is a list of predictions",
         '{"mean": {}, "evaluations": {}}': "summary of several evaluations",
         '{"AP": 0.5}': "has no dataset, metrics",
+        changed(right, "metrics", AP=31.2): "metrics.AP is 31.2",
+        changed(right, "metrics", AP="0.31"): 'metrics.AP is "0.31"',
+        changed(right, "metrics", AP=float("nan")): "metrics.AP is NaN",
+        changed(right, num_images="20"): "num_images is a str",
+        changed(right, per_class=[{"name": "cat", "value": 0.5}]): 'per_class.0 is {"name": "cat"',
+        changed(right, per_class=[{"category_id": 3, "name": "cat", "value": 1}] * 2):
+            "names a category_id twice",
+        changed(right, failures=[7]): "failures.0 is 7",
+        changed(right, protocol={"num_images": 20}): "does not say annotations_sha256, metric",
         '{"dataset": "a", "metrics": 5, "per_class": [], "num_images": 1, "protocol": {}}':
             "metrics is a int",
     }  # fmt: skip
@@ -175,7 +157,30 @@ def test_files_that_are_no_results(
     assert "no " + str(tmp_path / "gone.json") in refused(capsys, right, tmp_path / "gone.json")
     assert "are the same file" in refused(capsys, right, right / "results.json")
     assert "two results files or more" in refused(capsys, right)
-    assert "level between 0 and 1" in refused(capsys, right, right, "--level", "95")
+
+
+def changed(folder: Path, section: str = "", **values: object) -> str:
+    """A results.json with other values, at the top or in a section."""
+    content = json.loads((folder / "results.json").read_text())
+    (content[section] if section else content).update(values)
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--level", "95"], "level between 0 and 1"),
+        (["--seed", "-1"], "a seed of 0 or more"),
+        (["--resamples", "1"], "0 resamples, or 40 at least"),
+        (["--resamples", "-1"], "0 resamples, or 40 at least"),
+        (["--level", "0.99", "--resamples", "199"], "200 at least for a level of 0.99"),
+        (["--classes", "-1"], "--classes takes 0"),
+    ],
+)
+def test_wishes_that_cannot_be_met(
+    right: Path, wrong: Path, capsys: pytest.CaptureFixture, words: list[str], message: str
+) -> None:
+    assert message in refused(capsys, right, wrong, *words)
 
 
 def test_without_predictions_there_are_point_figures(
@@ -190,6 +195,9 @@ def test_without_predictions_there_are_point_figures(
         assert found["metrics"][0]["differences"][0] < 0
     assert main(["compare", str(right), str(other)]) == 0
     assert "no intervals: no config.yaml beside" in capsys.readouterr().out
+    (other / "config.yaml").write_text("TEST: {OF_TOMORROW: 1}")
+    found = compared(capsys, right, other)
+    assert "TEST.OF_TOMORROW" in found["bootstrap"]["left_out"]
 
 
 def test_predictions_of_another_run_are_noticed(
@@ -198,8 +206,25 @@ def test_predictions_of_another_run_are_noticed(
     other = shutil.copytree(wrong, tmp_path / "other")
     shutil.copy(right / "predictions.json", other)
     assert "they are not of one run" in compared(capsys, right, other)["bootstrap"]["left_out"]
-    (other / "predictions.json").write_text('[{"image_id"')
-    assert "is no whole JSON file" in compared(capsys, right, other)["bootstrap"]["left_out"]
+    entries = json.loads((wrong / "predictions.json").read_text())
+    fewer = [each for each in entries if each["image_id"] != entries[0]["image_id"]]
+    first = [each for each in entries if each["image_id"] == entries[0]["image_id"]]
+    wrongs = {
+        '[{"image_id"': "predictions.json",
+        json.dumps(fewer): "they are not of one run",
+        json.dumps([*first, *entries]): "they are not of one run",
+        json.dumps([*entries, {**entries[0], "image_id": 4}]): "no image or no class of the result",
+        json.dumps([*entries, {**entries[0], "category_id": 4}]): "no image or no class of",
+        json.dumps([*entries, {**entries[0], "bbox": [1, 2]}]): f"entry {len(entries)} of",
+        json.dumps([{"image_id": 1}]): "entry 0 of",
+        json.dumps([5]): "predictions.json",
+        "{}": "predictions.json",
+    }
+    for content, message in wrongs.items():
+        (other / "predictions.json").write_text(content)
+        found = compared(capsys, right, other)
+        assert message in found["bootstrap"]["left_out"]
+        assert found["metrics"][0]["intervals"] == [None]
 
 
 def test_the_truth_may_have_moved(
@@ -216,17 +241,31 @@ def test_the_truth_may_have_moved(
     assert "has changed since" in left_out
 
 
-def test_recall_of_phrases(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    spec = draw_captions(tmp_path / "data")
-    folders = [evaluated(tmp_path / name, spec, mistakes=mistakes)
-               for name, mistakes in (("right", False), ("wrong", True))]  # fmt: skip
+def test_classes_are_known_by_their_ids(
+    right: Path, wrong: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Other words for a class are what a comparison of wordings is about."""
+    other = edited(wrong, tmp_path / "other", captions=["kitten. dog. owl"])
+    content = json.loads((other / "results.json").read_text())
+    content["per_class"][0]["name"] = "kitten"
+    (other / "results.json").write_text(json.dumps(content))
+    found = compared(capsys, right, other, "--vary", "captions")
+    assert {each["name"] for each in found["per_class"]} == {"cat / kitten", "dog", "owl"}
+    plain = compared(capsys, right, wrong)
+    assert [each["values"] for each in found["per_class"]] == [
+        each["values"] for each in plain["per_class"]
+    ]
+
+
+def test_several_wordings_in_one_file_have_no_intervals(
+    right: Path, wrong: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    metric = "COCO box AP (pycocotools), of each of 2 wordings"
+    folders = [edited(each, tmp_path / each.name, metric=metric, wordings={"file": "words.yaml"})
+               for each in (right, wrong)]  # fmt: skip
     found = compared(capsys, *folders)
-    assert found["bootstrap"]["left_out"] is None
-    first = found["metrics"][0]
-    assert first["name"] == "R@1"
-    low, high = first["intervals"][0]
-    assert low <= first["differences"][0] <= high <= 0
-    assert found["per_class"] == []
+    assert "compare single ones" in found["bootstrap"]["left_out"]
+    assert found["bootstrap"]["resamples"] == 0
 
 
 def test_examples_run(
@@ -239,4 +278,4 @@ def test_examples_run(
     lines = [line for line in EXAMPLES.splitlines() if line.startswith("  glipkit ")]
     assert len(lines) == 2
     for line in lines:
-        assert main([*shlex.split(line)[1:], "--resamples", "5"]) == 0, line
+        assert main([*shlex.split(line)[1:], "--resamples", "40"]) == 0, line
