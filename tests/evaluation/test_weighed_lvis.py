@@ -46,9 +46,11 @@ def repeated(path: Path, folder: Path, weights: dict[int, int]) -> LvisDetection
     return federated.load(folder / "lvis.json")
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_weights_are_copies_of_pictures(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "flat"), [(0, False), (1, False), (2, True)])
+def test_weights_are_copies_of_pictures(tmp_path: Path, seed: int, flat: bool) -> None:
     path = federated.random_file(tmp_path, seed)
+    if flat:  # objects and boxes that have no area
+        federated.flatten(path)
     dataset = federated.load(path)
     answers = {
         # Scores that no two boxes share: copies of a picture would else stand in another order.
@@ -58,6 +60,7 @@ def test_weights_are_copies_of_pictures(tmp_path: Path, seed: int) -> None:
         )
         for image_id, each in federated.random_answers(dataset, seed).items()
     }  # fmt: skip
+    answers = federated.flat(answers) if flat else answers
     evaluator = judged(dataset, answers)
     weighed = WeighedLvis(dataset, list(evaluator.predictions()))
     ones = np.ones((1, weighed.num_pictures), dtype=np.int64)
