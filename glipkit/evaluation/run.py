@@ -15,7 +15,13 @@ from glipkit.data.sample import Failure
 from glipkit.data.test_set import TestSet
 from glipkit.data.workers import beside_model
 from glipkit.evaluation.evaluator import Evaluator, MergingEvaluator
-from glipkit.evaluation.journal import Journal, can_go_on, discard_journals, walk_journals
+from glipkit.evaluation.journal import (
+    METRIC,
+    Journal,
+    can_go_on,
+    discard_journals,
+    walk_journals,
+)
 from glipkit.evaluation.looks import Join, Looks
 from glipkit.evaluation.results import Results, Timing
 from glipkit.runtime.distributed import (
@@ -71,8 +77,8 @@ def evaluate(
         evaluator: takes the detections on rank 0, a `MergingEvaluator` on every rank as they come.
         output_dir: one folder for each test set.
         depends_on: what else the answers depend on, as plain data: weights hash, thresholds ...
-            Together with the test set's own fingerprint and the metric it pins the journal and
-            becomes the `protocol` of results.json.
+            Together with the test set's own fingerprint it pins the journal, and with the metric
+            it becomes the `protocol` of results.json.
         settings: the whole configuration as plain data, for results.json.
         batch_size: pictures in a batch; no answer depends on it.
         num_workers: processes that read pictures, fewer where `beside_model` says so; 0 reads in
@@ -89,7 +95,7 @@ def evaluate(
         ValueError: not one picture could be read, or the detector's answers are not usable.
     """
     looks = Looks(detector, test_set, join)
-    depends_on = {**test_set.fingerprint(), "metric": evaluator.metric, **depends_on}
+    depends_on = {**test_set.fingerprint(), METRIC: evaluator.metric, **depends_on}
     if resume is None:
         resume = from_main(lambda: can_go_on(output_dir, depends_on))
     taker = evaluator if isinstance(evaluator, MergingEvaluator) else _Keeper(evaluator)

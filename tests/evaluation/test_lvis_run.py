@@ -13,7 +13,7 @@ from launched import launched
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.lvis import load_lvis
 from glipkit.data.test_set import ClassTestSet
-from glipkit.evaluation import pictures
+from glipkit.evaluation import lvis, pictures
 from glipkit.evaluation.build import build_evaluator
 from glipkit.evaluation.report import report_on
 from glipkit.evaluation.results import Results
@@ -55,9 +55,18 @@ def stopping(detector: Detector, after: int) -> Detector:
     return detect
 
 
-def run(detector: Detector, test_set: ClassTestSet, folder: Path, **options: object) -> Results:
+def run(
+    detector: Detector,
+    test_set: ClassTestSet,
+    folder: Path,
+    *,
+    normal_ap: bool = False,
+    **options: object,
+) -> Results:
     options = {"batch_size": 4, "depends_on": {"weights": "abc", "chunk_size": 2}, **options}
-    return evaluate(detector, test_set, build_evaluator(test_set), output_dir=folder, **options)
+    cfg = SimpleNamespace(DATASETS=SimpleNamespace(LVIS_USE_NORMAL_AP=normal_ap))
+    evaluator = build_evaluator(test_set, cfg)
+    return evaluate(detector, test_set, evaluator, output_dir=folder, **options)
 
 
 def test_batches_and_interruptions_change_nothing(test_set: ClassTestSet, tmp_path: Path) -> None:
@@ -117,9 +126,20 @@ def test_pictures_show_the_best_boxes(
     assert shown[3].boxes[0].tolist() == [1.0, 2.0, 11.0, 14.5]
 
 
-def test_normal_ap_is_a_setting(test_set: ClassTestSet) -> None:
-    cfg = SimpleNamespace(DATASETS=SimpleNamespace(LVIS_USE_NORMAL_AP=True))
-    assert build_evaluator(test_set, cfg).metric.startswith("LVIS normal AP")
+def test_one_run_gives_both_protocols(
+    test_set: ClassTestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lvis, "PER_IMAGE", 2)
+    detector = drawn.KnowingDetector(test_set, mistakes=True)
+    fixed = run(detector, test_set, tmp_path / "both")
+    normal = run(detector, test_set, tmp_path / "normal", normal_ap=True)
+    assert normal.num_predictions < fixed.num_predictions
+    detector.batch_sizes.clear()
+    again = run(detector, test_set, tmp_path / "both", normal_ap=True, resume=True)
+    assert detector.batch_sizes == []
+    assert again.judgement == normal.judgement
+    written = json.loads((tmp_path / "both" / "results.json").read_text())
+    assert written["protocol"]["metric"] == "LVIS normal AP (boxes; at most 2 of a picture)"
 
 
 TWO_PROCESSES = """
