@@ -9,6 +9,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
 ARGS ?=
+# Tests run in so many processes, a thread each: most of the work is Python's, which keeps one core
+# busy. A file stays whole, because its tests share what takes long to make.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+	--no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR: # half a venv (no ensurepip, say) must not pass for a whole one
@@ -33,10 +38,10 @@ build: $(VENV)/installed
 	@$(BIN)/python setup.py -q build_ext --inplace
 
 test: build
-	$(BIN)/python -m pytest --durations=15 $(ARGS)
+	$(PYTEST) --durations=15 $(ARGS)
 
 quick: build
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
