@@ -14,6 +14,7 @@ import drawn
 import pytest
 import torch
 import yaml
+from launched import launched
 from tiny_run import CONFIG, TINY, write_run
 
 from glipkit.programs import odinw
@@ -321,6 +322,26 @@ def test_two_processes_share_the_list(home: Path, asked: Path, tmp_path: Path) -
     assert said[0] == said[1]  # each has the whole table
     assert column(tmp_path, "zero-shot") == column(asked, "zero-shot")
     assert (tmp_path / "log.txt").read_text().count("job ") == 2
+
+
+@pytest.mark.slow
+def test_ranks_do_each_job_together(home: Path, asked: Path, tmp_path: Path) -> None:
+    line = [*words(home, tmp_path, *TUNE), "--mode", "zero-shot,language_prompt_v2", "--seeds", "3"]
+    said = launched(TOOL, *line)
+    assert said.count("language_prompt_v2 1_shot") == 1  # one rank speaks
+    alone = column(asked, "zero-shot")["tasks"]["Drawn"]
+    assert column(tmp_path, "zero-shot")["tasks"]["Drawn"] == alone
+    assert column(tmp_path, "language_prompt_v2")["tasks_counted"] == 1
+    job, before = tmp_path / "zero-shot" / "Drawn", stamps(tmp_path)
+    assert json.loads((job / "results.json").read_text())["timing"]["num_processes"] == 2
+
+    (job / "journal-1.jsonl").write_text("no journal\n")  # both ranks begin anew
+    (job / "odinw.json").unlink()
+    launched(TOOL, *line)
+    assert column(tmp_path, "zero-shot")["tasks"]["Drawn"] == alone
+    again = stamps(tmp_path)
+    changed = [name for name in before if again[name] != before[name]]
+    assert changed == ["zero-shot/Drawn/odinw.json"]
 
 
 @pytest.fixture
