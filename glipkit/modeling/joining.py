@@ -33,10 +33,10 @@ class Joiner:
     * "vote": the same; each box that stays is moved to the mean of all boxes of its phrase that
       overlap it by more than the threshold, weighted by score x IoU (box voting: Gidaris and
       Komodakis, "Object detection via a multi-region and semantic segmentation-aware CNN model",
-      ICCV 2015, who weight by score).
+      ICCV 2015, who weight by score alone: here a box that lies half beside says less).
     * "soft-nms": the best box of a phrase is taken, those that overlap it by more than the
       threshold have their scores multiplied by 1 - IoU, and so on (Bodla et al., "Soft-NMS",
-      ICCV 2017, linear).
+      ICCV 2017, linear, where an overlap of just the threshold counts, too).
     * "soft-nms-gaussian": the same with exp(-IoU^2 / sigma) for all boxes (same paper).
     * "soft-vote": scores of "soft-nms", boxes of "vote".
 
@@ -159,6 +159,7 @@ class Joiner:
                 overlap = iou(boxes[kept[rows]], boxes[voters], plus_one=True).double()
                 votes = (overlap > self.iou_threshold) | (kept[rows, None] == voters)
                 weights = overlap * scores[voters].double() * votes
-                weights = weights / weights.sum(dim=1, keepdim=True)
-                moved[rows] = (weights @ boxes[voters].double()).float()
+                total = weights.sum(dim=1, keepdim=True)
+                mean = (weights / total @ boxes[voters].double()).float()
+                moved[rows] = mean.where(total > 0, moved[rows])  # 0: a score of 0 moves nothing
         return moved

@@ -106,6 +106,23 @@ def test_boxes_of_the_mirrored_picture_come_back(rectangle: TestSet) -> None:
     torch.testing.assert_close(large_mirrored, large, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("width", [90, 91, 47])
+def test_mirrored_boxes_come_back_from_odd_widths(tmp_path: Path, width: int) -> None:
+    """What is found in the mirror is what is found without, at any size it was shown in."""
+    picture = Image.new("RGB", (width, 60))
+    ImageDraw.Draw(picture).rectangle((6, 12, 29, 41), fill="white")
+    (tmp_path / "pictures").mkdir()
+    picture.save(tmp_path / "pictures" / "0.png")
+    record = {"id": 1, "file_name": "0.png", "width": width, "height": 60}
+    test_set = replace(make_test_set(write(tmp_path, [record], [])), views=views(31, 53, 60, 97))
+    keeping, detector = Keeping(), Bright()
+    run_looks(Looks(detector, test_set, keeping), test_set)
+    assert any(shown % 2 for _, shown in detector.seen)
+    for plain, mirrored in zip(keeping.given[0][::2], keeping.given[0][1::2]):
+        torch.testing.assert_close(mirrored.boxes, plain.boxes, atol=1e-4, rtol=0)
+        assert plain.boxes[0, 0] < 8 < 27 < plain.boxes[0, 2] < 31
+
+
 def test_a_view_gives_boxes_of_its_sizes_only(rectangle: TestSet) -> None:
     small, large = views(60, 120, flip=False)
     keeping = Keeping()

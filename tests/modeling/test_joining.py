@@ -143,6 +143,12 @@ def test_a_threshold_of_one_leaves_every_box_its_own_vote() -> None:
     torch.testing.assert_close(found.boxes, view.boxes)
 
 
+def test_a_box_whose_score_is_zero_stays_where_it_is() -> None:
+    boxes = torch.tensor([[0.0, 0, 9, 9], [40, 40, 50, 50]])
+    view = Detections(boxes, torch.tensor([0.5, 0.0]), torch.zeros(2).long(), SIZE)
+    assert torch.equal(Joiner(method="vote")([view], [1]).boxes, boxes)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

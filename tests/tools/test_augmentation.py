@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from launched import launched
 from test_evaluation_tool import (
+    TOOL,
     assert_same_predictions,
     home,  # noqa: F401  a fixture
     predictions,
@@ -51,6 +53,20 @@ def test_batches_and_chunks_with_several_views(
         "box_sides": [[0, 60], [4, 1000]],
         "flip": "except captions that say left or right",
     }
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_answers_of_one(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    more = (*SEVERAL, *CHUNKED, "TEST.SPECIAL_NMS", "soft-vote", "TEST.IMS_PER_BATCH", "2")
+    one = run(home, tmp_path / "one", *more)
+    launched(TOOL, *words(home, tmp_path / "two", *more))
+    both = results(tmp_path / "two")
+    assert both["timing"]["num_processes"] == 2
+    assert both["protocol"] == one["protocol"]
+    assert both["metrics"] == pytest.approx(one["metrics"], abs=1e-4)
+    first, second = (predictions(tmp_path / name) for name in ("one", "two"))
+    assert_same_predictions(first, second)
+    assert len({each["image_id"] for each in first}) == 14
 
 
 def test_a_special_nms_works_on_the_one_size(home: Path, tmp_path: Path) -> None:  # noqa: F811
