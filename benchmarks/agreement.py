@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 # Two detections of one phrase are partners when no side is further off, and no score:
-PIXELS = 1.0
-SCORE = 0.01  # of the score
+PIXELS = 0.1
+SCORE = 1e-3  # of the score
 
 Found = tuple[Any, ...]  # x, y, the other corner or the sides, score
 

@@ -32,10 +32,10 @@ def test_the_same_detections_are_the_same() -> None:
 
 
 def test_partners_are_near() -> None:
-    of = agreement.compare(found(*ROWS), found(*ROWS[:2], (0, 40.5, 0.4975), ROWS[3]))
+    of = agreement.compare(found(*ROWS), found(*ROWS[:2], (0, 40.0625, 0.49975), ROWS[3]))
     assert (of.same, of.alone) == (3, 0)
-    assert of.pixels == 0.5
-    assert of.score == pytest.approx(0.005)
+    assert of.pixels == 0.0625
+    assert of.score == pytest.approx(0.0005)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_partners_are_near() -> None:
         (ROWS[:3], 1),  # one is missing
         ((*ROWS, (1, 5.0, 0.9)), 1),  # one more of the same
         ((*ROWS[:3], (2, 5.0, 0.9)), 2),  # of another phrase
-        ((*ROWS[:3], (1, 6.5, 0.9)), 2),  # elsewhere
-        ((*ROWS[:3], (1, 5.0, 0.88)), 2),  # of another score
+        ((*ROWS[:3], (1, 5.25, 0.9)), 2),  # elsewhere
+        ((*ROWS[:3], (1, 5.0, 0.898)), 2),  # of another score
     ],
 )
 def test_what_has_no_partner(other: tuple, alone: int) -> None:
@@ -82,10 +82,10 @@ def test_agreement_is_no_complaint(report: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("runs", "change", "message"),
     [
-        ("one, two processes / one", {"in_order": False}, "byte for byte"),
+        ("one, two processes / one", {"in_order": False}, "bit for bit"),
         ("one, two processes / one", {"figures": 0.001}, "figures differ by 0.001"),
-        ("four, two processes / four", {"in_order": False}, "byte for byte"),
-        ("four / one", {"figures": 0.1}, "figures differ by 0.1"),
+        ("four, two processes / four", {"in_order": False}, "bit for bit"),
+        ("four / one", {"figures": 1e-9}, "figures differ by 1e-09"),
         ("four / one", {"alone": 9, "share_alone": 0.04}, "9 of 240 detections have no partner"),
         ("four / one", {"first": 3}, "3 detections are too few"),
     ],
