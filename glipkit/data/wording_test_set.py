@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 from glipkit.data.test_set import ClassTestSet, TestSet, hash_prompts
@@ -16,26 +17,29 @@ class WordingRun:
     test_set: ClassTestSet
     said: tuple[Mapping[str, str], ...]  # for each class {"prefix", "name", "suffix"}
 
-    @property
-    def num_phrases(self) -> int:
-        """Of all its prompts."""
-        return sum(prompt.num_phrases for prompt in self.test_set.prompts)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordingTestSet(TestSet):
-    """Every picture is asked the prompts of all runs, so it is read and encoded once.
+    """Every picture is read and encoded once, and asked the prompts of all runs, each prompt once.
 
     No answer depends on what is asked beside it: there is no suppression between prompts
     (BEHAVIOUR 11). So each run has the answers that it would have alone.
     """
 
+    prompts: tuple[AnyPrompt, ...]  # of all runs; what several of them ask stands here once
     runs: tuple[WordingRun, ...]  # the first one has the words of the configuration
     source: Mapping[str, Any]  # where the words are from, as plain data
 
     def prompts_of(self, index: int) -> Sequence[AnyPrompt]:
-        """The prompts of the first run, then those of the next."""
-        return [prompt for run in self.runs for prompt in run.test_set.prompts]
+        """The same prompts for every picture."""
+        return self.prompts
+
+    def phrases_of(self, run: WordingRun) -> list[range]:
+        """For each prompt of a run, its phrases as they are numbered over `prompts`."""
+        ends = list(accumulate((each.num_phrases for each in self.prompts), initial=0))
+        spans = zip(self.prompts, pairwise(ends))
+        known = {hash_prompts([prompt]): range(*span) for prompt, span in spans}
+        return [known[hash_prompts([prompt])] for prompt in run.test_set.prompts]
 
     def _words(self) -> dict[str, Any]:
         runs = {
@@ -47,7 +51,7 @@ class WordingTestSet(TestSet):
         }
         first = self.runs[0].test_set
         return {
-            "wordings": {**self.source, "runs": runs},
+            "wordings": {**self.source, "num_prompts": len(self.prompts), "runs": runs},
             "category_ids": list(first.category_ids),
             **({"knowledge": dict(first.knowledge)} if first.knowledge else {}),
         }
@@ -61,11 +65,17 @@ def make_wording_test_set(runs: Sequence[WordingRun], source: Mapping[str, Any])
         source: where the words are from, as plain data.
     """
     first = runs[0].test_set
+    each_once: dict[str, tuple[AnyPrompt, str]] = {}
+    for run in runs:
+        for prompt, caption in zip(run.test_set.prompts, run.test_set.captions, strict=True):
+            each_once.setdefault(hash_prompts([prompt]), (prompt, caption))
+    prompts, captions = zip(*each_once.values())
     return WordingTestSet(
         dataset=first.dataset,
         transform=first.transform,
         divisor=first.divisor,
-        captions=tuple(caption for run in runs for caption in run.test_set.captions),
+        prompts=prompts,
+        captions=captions,
         runs=tuple(runs),
         source=dict(source),
     )

@@ -22,7 +22,7 @@ def build_evaluator(test_set: TestSet, cfg: CfgNode | None = None) -> Evaluator:
     """The judge of a test set: AP of classes, recall of phrases, accuracy of expressions."""
     if isinstance(test_set, WordingTestSet):
         judges = [build_evaluator(run.test_set, cfg) for run in test_set.runs]
-        return WordingEvaluator(test_set.runs, judges)
+        return WordingEvaluator(test_set, judges)
     if isinstance(test_set, CaptionTestSet):
         expressions = test_set.dataset.judged == EXPRESSIONS
         return (ReferringAccuracy if expressions else PhraseRecall)(test_set.dataset)

@@ -4,13 +4,13 @@ import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from glipkit.data.wording_test_set import WordingRun
+from glipkit.data.wording_test_set import WordingRun, WordingTestSet
 from glipkit.evaluation.evaluator import Evaluator, Judgement, MergingEvaluator, check_answers
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.wording_figures import WordingFigures, compare
@@ -29,6 +29,7 @@ class _Judged:
     """A wording, and what judges it alone."""
 
     run: WordingRun
+    phrases: list[range]  # of its prompts, as they are numbered over all that is asked
     evaluator: Evaluator
     kept: dict[int, Detections]  # what an evaluator that cannot merge will take at the end
     judgement: Judgement | None = None
@@ -42,13 +43,16 @@ class WordingEvaluator:
     """Hands every run its own answers, and puts the figures side by side.
 
     Args:
-        runs: in the order of the prompts; the first one has the words of the configuration.
-        evaluators: for each run what would judge it alone.
+        test_set: what is judged.
+        evaluators: for each of its runs what would judge it alone.
     """
 
-    def __init__(self, runs: Sequence[WordingRun], evaluators: Sequence[Evaluator]) -> None:
-        self._all = [_Judged(run, judge, {}) for run, judge in zip(runs, evaluators, strict=True)]
-        self._ends = list(accumulate((run.num_phrases for run in runs), initial=0))
+    def __init__(self, test_set: WordingTestSet, evaluators: Sequence[Evaluator]) -> None:
+        self._all = [
+            _Judged(run, test_set.phrases_of(run), judge, {})
+            for run, judge in zip(test_set.runs, evaluators, strict=True)
+        ]
+        self._num_phrases = sum(prompt.num_phrases for prompt in test_set.prompts)
         self._figures: WordingFigures | None = None
 
     @property
@@ -58,15 +62,9 @@ class WordingEvaluator:
 
     def process(self, image_id: int, detections: Detections) -> None:
         """Take the answers of all runs about one picture."""
-        check_answers(image_id, detections, num_phrases=self._ends[-1])
-        for each, (start, end) in zip(self._all, pairwise(self._ends)):
-            own = (detections.phrase_ids >= start) & (detections.phrase_ids < end)
-            answers = Detections(
-                detections.boxes[own],
-                detections.scores[own],
-                detections.phrase_ids[own] - start,
-                detections.image_size,
-            )
+        check_answers(image_id, detections, num_phrases=self._num_phrases)
+        for each in self._all:
+            answers = _answers_to(each.phrases, detections)
             if each.merges:
                 each.evaluator.process(image_id, answers)
             else:
@@ -141,6 +139,25 @@ class WordingEvaluator:
 
     def _best(self, figures: WordingFigures) -> _Judged:
         return next(each for each in self._all if each.run.name == figures.best)
+
+
+def _answers_to(phrases: Sequence[range], found: Detections) -> Detections:
+    """What was found of some prompts, as if nothing else had been asked.
+
+    Args:
+        phrases: of each prompt, as `found` numbers them. A prompt may stand there twice.
+        found: best score first.
+    """
+    rows, ids, start = [], [], 0
+    for own in phrases:
+        row = ((found.phrase_ids >= own.start) & (found.phrase_ids < own.stop)).nonzero()[:, 0]
+        rows.append(row)
+        ids.append(found.phrase_ids[row] - own.start + start)
+        start += len(own)
+    row = torch.cat(rows)
+    order = found.scores[row].argsort(descending=True, stable=True)
+    row = row[order]
+    return Detections(found.boxes[row], found.scores[row], torch.cat(ids)[order], found.image_size)
 
 
 def run_folder(folder: Path, name: str) -> Path:

@@ -105,7 +105,11 @@ def test_wordings_are_runs_beside_the_configured_words(folder: Path, tokenizer: 
         ("kitten, furry. dog", "owl"),
         ("a small pet. dog", "owl"),
     ]
-    assert len(test_set.prompts_of(0)) == len(test_set.captions) == 6
+    # What several runs ask is asked once.
+    asked = ("a kitten that sleeps. dog", "owl", "kitten, furry. dog", "a small pet. dog")
+    assert test_set.captions == asked
+    assert [prompt.num_phrases for prompt in test_set.prompts_of(0)] == [2, 1, 2, 2]
+    assert test_set.phrases_of(test_set.runs[1]) == [range(3, 5), range(2, 3)]
     told = test_set.fingerprint()["wordings"]
     assert told["file"] == "prompts.yaml"
     assert told["runs"]["1"]["captions"] == ["kitten, furry. dog", "owl"]
@@ -117,5 +121,5 @@ def test_wordings_of_described_classes(folder: Path, tokenizer: Tokenizer) -> No
     (folder / "prompts.yaml").write_text("'*': ['{name}', 'a {name}']\n")
     cfg = knowing(folder, "GLIPKNOW.KNOWLEDGE_TYPE", "wiki")
     (test_set,) = build_test_sets(cfg, tokenizer, wordings=folder / "prompts.yaml")
-    assert test_set.captions[2] == "a cat: a small pet. a dog: it barks. a owl: a bird"
+    assert test_set.captions[1] == "a cat: a small pet. a dog: it barks. a owl: a bird"
     assert test_set.fingerprint()["knowledge"]["kinds"] == ["wiki"]

@@ -36,12 +36,19 @@ def runs_of(drawn: ClassTestSet, names: Sequence[str] = tuple(FINDS)) -> Wording
     runs = [
         WordingRun(
             name=name,
-            test_set=replace(drawn, captions=(f"{name} cat. dog", "owl")),
+            test_set=replace(
+                drawn,
+                captions=(f"{name} cat. dog", f"{name} owl"),
+                prompts=tuple(
+                    replace(prompt, token_ids=prompt.token_ids + 1000 * number)
+                    for prompt in drawn.prompts
+                ),
+            ),
             said=tuple(
                 {"prefix": f"{name} ", "name": word, "suffix": ""} for word in ("cat", "dog", "owl")
             ),
         )
-        for name in names
+        for number, name in enumerate(names)
     ]
     return make_wording_test_set(runs, {"file": "prompts.yaml", "sha256": "0"})
 
@@ -141,6 +148,43 @@ def test_each_run_is_left_as_if_evaluated_alone(drawn: ClassTestSet, tmp_path: P
             assert first == second
     whole = json.loads((tmp_path / "all" / "predictions.json").read_text())
     assert whole == json.loads((tmp_path / "1" / "predictions.json").read_text())
+
+
+def test_what_several_runs_ask_is_asked_once(drawn: ClassTestSet, tmp_path: Path) -> None:
+    said = runs_of(drawn).runs[0].said
+    other = replace(drawn, prompts=(replace(drawn.prompts[0], token_ids=torch.tensor([1, 2, 3])),
+                                    drawn.prompts[1]))  # fmt: skip
+    test_sets = {"configured": drawn, "1": drawn, "2": other}
+    test_set = make_wording_test_set(
+        [WordingRun(name=name, test_set=each, said=said) for name, each in test_sets.items()], {}
+    )
+    assert len(test_set.prompts) == len(test_set.captions) == 3
+    assert [test_set.phrases_of(run) for run in test_set.runs] == [
+        *([range(2), range(2, 3)], [range(2), range(2, 3)], [range(3, 5), range(2, 3)])
+    ]
+    knowing = Understanding(drawn, [(0, 1, 2)])  # knows the first two prompts, not the third
+
+    def detector(images: ImageBatch, prompts: Sequence[Sequence], sizes: Sequence) -> list:
+        return knowing(images, [asked[:2] for asked in prompts], sizes)
+
+    results = run(test_set, detector, tmp_path)
+    assert results.metrics["configured_AP"] == results.metrics["best_AP"] == pytest.approx(1.0)
+    assert results.metrics["lowest_AP"] == pytest.approx(1 / 3)  # the owl, asked by all
+
+
+def test_two_classes_with_the_same_words_have_the_same_answers(tmp_path: Path) -> None:
+    twins = make_test_set(draw(tmp_path), chunk_size=1)
+    said = ({"prefix": "", "name": "thing", "suffix": ""},) * 3
+    run = WordingRun(name="1", test_set=twins, said=said)
+    test_set = make_wording_test_set([run, run], {})
+    assert len(test_set.prompts) == 1
+    evaluator = build_evaluator(test_set)
+    record = twins.dataset.images[1]
+    boxes = torch.tensor([[1.0, 2, 9, 9], [3, 4, 9, 9]])
+    answer = Detections(boxes, torch.tensor([0.9, 0.5]), torch.tensor([0, 0]), record.size)
+    evaluator.process(record.image_id, answer)
+    found = [(each["category_id"], each["score"]) for each in evaluator.predictions()]
+    assert found == [(3, 0.9), (7, 0.9), (11, 0.9), (3, 0.5), (7, 0.5), (11, 0.5)]
 
 
 def test_lvis_files_have_runs_too(tmp_path: Path) -> None:
