@@ -23,7 +23,8 @@ _SHOWN = 5  # of a list of ids
 def score(path: Path, tasks: Sequence[tuple[str, Path]], asked: Asked) -> list[Outcome]:
     """Figures of `{task: COCO results}` or `{task: {seed: COCO results}}`.
 
-    Classes are told by their ids, pictures by theirs, seeds by their words: no order matters.
+    Classes are told by their ids, pictures by theirs, seeds by their words. No order matters but
+    that of equally scored boxes of one class in one picture: COCO AP takes the first one first.
 
     Args:
         path: the submission.
