@@ -12,6 +12,7 @@ from glipkit.programs.odinw import Asked, plan_lines, prepare, run_jobs
 from glipkit.programs.odinw_plan import (
     MODES,
     SEEDS,
+    choose_modes,
     choose_recipes,
     choose_tasks,
     plan_jobs,
@@ -53,12 +54,7 @@ def run(args: argparse.Namespace) -> list[Outcome]:
     """Do what is not done yet of everything the command asks for."""
     files = expand_task_files(args.task_config) or suite_files(args.suite, CONFIGS)
     files = [f for _, f in choose_tasks([(f.stem, f) for f in files], split_words(args.tasks))]
-    modes = split_words(args.mode) or [MODES[0]]
-    if args.split and (tuned := [mode for mode in modes if mode != MODES[0]]):
-        raise ValueError(
-            f"--split is for zero-shot; models of {', '.join(tuned)} are judged on test. Leave it "
-            "out, or run zero-shot alone"
-        )
+    modes = choose_modes(args.mode, split=args.split)
     loaded = load_tasks(args.config_file, files, [*published_overrides(modes[0]), *args.opts])
     tasks = [(task.name, file) for task, file in zip(loaded, files)]
     custom = [Recipe.parse(word, flag="--recipe") for word in split_words(args.recipe)]

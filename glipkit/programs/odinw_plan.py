@@ -109,6 +109,25 @@ def split_words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def choose_modes(text: str, *, split: str = "") -> list[str]:
+    """The modes of "zero-shot, full"; none means zero-shot.
+
+    Args:
+        text: as typed after `--mode`.
+        split: of `--split`, which fine-tuned models know nothing of.
+
+    Raises:
+        ValueError: a mode would overlook `split`.
+    """
+    modes = split_words(text) or [ZERO_SHOT]
+    if split and (tuned := [mode for mode in modes if mode != ZERO_SHOT]):
+        raise ValueError(
+            f"--split is for zero-shot; models of {', '.join(tuned)} are judged on test. Leave it "
+            "out, or run zero-shot alone"
+        )
+    return modes
+
+
 def choose_tasks(
     tasks: Sequence[tuple[str, Path]], wanted: Sequence[str]
 ) -> list[tuple[str, Path]]:

@@ -8,6 +8,7 @@ from glipkit.programs.fine_tuning_plan import Recipe
 from glipkit.programs.odinw_plan import (
     MODES,
     ZERO_SHOT,
+    choose_modes,
     choose_recipes,
     choose_tasks,
     plan_jobs,
@@ -91,6 +92,13 @@ def test_plans_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         plan_jobs(modes, TASKS, choose_recipes([3], []), seeds)
+
+
+def test_modes_are_split_at_commas() -> None:
+    assert choose_modes("zero-shot, full,") == ["zero-shot", "full"]
+    assert choose_modes("", split="val") == ["zero-shot"]
+    with pytest.raises(ValueError, match="models of full are judged on test"):
+        choose_modes("zero-shot,full", split="val")
 
 
 def test_tuning_takes_a_number_of_shots() -> None:
