@@ -20,7 +20,7 @@ def command(script: Path, *words: str | Path, processes: int = 2) -> list[str]:
 
 
 def launch(
-    script: Path, *words: str | Path, processes: int = 2, timeout: int = 300
+    script: Path, *words: str | Path, processes: int = 2, timeout: int = 600
 ) -> subprocess.CompletedProcess:
     """Run a script in several processes and wait; what it says is kept, and how it ends."""
     return subprocess.run(
@@ -29,7 +29,7 @@ def launch(
     )  # fmt: skip
 
 
-def launched(script: Path, *words: str | Path, processes: int = 2, timeout: int = 300) -> str:
+def launched(script: Path, *words: str | Path, processes: int = 2, timeout: int = 600) -> str:
     """What a script says in several processes, which all must end well."""
     done = launch(script, *words, processes=processes, timeout=timeout)
     assert done.returncode == 0, done.stderr[-4000:]

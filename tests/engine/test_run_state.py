@@ -130,7 +130,7 @@ def test_kill_9_at_random_moments(tmp_path: Path, kind: str, processes: int, kil
     for _ in range(kills):
         kill_in_the_middle([*start, str(cut), "--slowly", "0.05"], cut)
     for folder in (cut, whole):
-        subprocess.run([*start, str(folder)], env=ENVIRONMENT, check=True, timeout=300)
+        subprocess.run([*start, str(folder)], env=ENVIRONMENT, check=True, timeout=600)
     assert read_state(cut)["loop"]["step"] == 40
     assert_same(read_state(cut), read_state(whole))
     assert numbers(cut) == numbers(whole)

@@ -209,7 +209,7 @@ def run(how: str, data: Path) -> subprocess.CompletedProcess:
     """In a fresh interpreter, since nltk remembers what it has found."""
     environment = {**os.environ, "NLTK_DATA": str(data), "HOME": str(data)}
     command = [sys.executable, "-c", SCRIPT, how]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")

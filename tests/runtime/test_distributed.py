@@ -49,7 +49,7 @@ def test_two_processes_of_the_old_launcher(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "torch.distributed.launch", "--standalone",
          "--nproc_per_node=2", str(script), str(tmp_path / "done")],
-        check=True, timeout=120, cwd=repository,
+        check=True, timeout=600, cwd=repository,
         env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert sorted(path.name for path in tmp_path.glob("done*")) == ["done0", "done1"]

@@ -273,7 +273,7 @@ def test_interrupted_and_resumed_is_uninterrupted(home: Path, alone: Path, tmp_p
     command = [sys.executable, str(TOOL), *words(home, tmp_path, "TEST.IMS_PER_BATCH", "1")]
     journal = tmp_path / "drawn" / "drawn" / "journal-0.jsonl"
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     try:
         while process.poll() is None and time.monotonic() < deadline:
             if journal.is_file() and len(journal.read_text().splitlines()) >= 3:
@@ -283,7 +283,7 @@ def test_interrupted_and_resumed_is_uninterrupted(home: Path, alone: Path, tmp_p
     finally:
         picture.unlink()
         picture.write_bytes(pixels)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors[-3000:]
     assert "--resume" in errors
     assert "Traceback" not in errors
