@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from drawn import draw
 from evaluated import compared, evaluated, refused
 
@@ -255,6 +256,23 @@ def test_classes_are_known_by_their_ids(
     assert [each["values"] for each in found["per_class"]] == [
         each["values"] for each in plain["per_class"]
     ]
+
+
+def test_settings_of_a_task_with_words_of_its_own(
+    right: Path, wrong: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """As ODinW's: names that replace those of the file, and a suffix."""
+    folders = [shutil.copytree(each, tmp_path / each.name) for each in (right, wrong)]
+    for folder in folders:
+        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        settings["DATASETS"] |= {
+            "OVERRIDE_CATEGORY": [{"id": i, "name": f"class {i}"} for i in (3, 7, 11)],
+            "USE_OVERRIDE_CATEGORY": True, "TEST_DATASETNAME_SUFFIX": "_grounding",
+        }  # fmt: skip
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    found = compared(capsys, *folders)
+    assert found["bootstrap"]["left_out"] is None
+    assert found["metrics"] == compared(capsys, right, wrong)["metrics"]
 
 
 def test_several_wordings_in_one_file_have_no_intervals(
