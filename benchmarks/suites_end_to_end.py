@@ -273,7 +273,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
         "model": arguments.model,
-        "weights": read(folders["one"], "LVIS", "results")["protocol"]["weights"],
+        "weights": read(folders["one"], next(iter(SUITES)), "results")["protocol"]["weights"],
         "size": list(arguments.size),
         "threshold": arguments.threshold,
         "allowed": {"pixels": PIXELS, "score": SCORE, "share_alone": ALONE, "float64": DOUBLE},

@@ -2,11 +2,13 @@
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from launched import ENVIRONMENT, launched
 from test_caption_tools import FLICKR
 
@@ -17,6 +19,8 @@ TASKS = ("flickr/val", "flickr/entities_val", "refcoco/refcoco_val")
 SUITES = ("val/flickr30k_val", "entities_val/flickr30k_entities_val", "refcoco_val/refcoco_val")
 
 sys.path.insert(0, str(REPOSITORY / "tools"))
+sys.path.append(str(REPOSITORY / "benchmarks"))
+import agreement  # noqa: E402
 import test_grounding_net  # noqa: E402
 
 pytestmark = [
@@ -54,9 +58,13 @@ def read(out: Path, suite: str, name: str = "results") -> dict | list:
 
 @pytest.fixture(scope="module")
 def alone(_linked: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One picture at a time, in this process."""
-    out = tmp_path_factory.mktemp("alone")
-    assert test_grounding_net.main(words(out, "TEST.IMS_PER_BATCH", "1")) == 0
+    """One picture at a time, in this process, on one thread as in `launched` ones."""
+    out, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert test_grounding_net.main(words(out, "TEST.IMS_PER_BATCH", "1")) == 0
+    finally:
+        torch.set_num_threads(threads)
     return out
 
 
@@ -90,23 +98,26 @@ def test_batches_change_no_figure(alone: Path, tmp_path: Path) -> None:
     assert test_grounding_net.main(words(tmp_path, "TEST.IMS_PER_BATCH", "4")) == 0
     for suite in SUITES:
         assert read(tmp_path, suite)["metrics"] == read(alone, suite)["metrics"]
+        lists = (read(out, suite, "predictions") for out in (tmp_path, alone))
+        assert agreement.compare(*lists).share_alone <= 0.01  # what stands at the threshold
 
 
-def test_two_processes_change_no_figure(alone: Path, tmp_path: Path) -> None:
+def test_two_processes_change_nothing_in_the_suites(alone: Path, tmp_path: Path) -> None:
     launched(TOOL, *words(tmp_path, "TEST.IMS_PER_BATCH", "2"), timeout=1200)
     for suite in SUITES:
         found = read(tmp_path, suite)
         assert found["metrics"] == read(alone, suite)["metrics"]
         assert found["timing"]["num_processes"] == 2
+        assert read(tmp_path, suite, "predictions") == read(alone, suite, "predictions")
 
 
-def test_resumed_by_the_other_protocol_is_refused(
-    alone: Path, capsys: pytest.CaptureFixture
-) -> None:
-    before = read(alone, SUITES[0])
-    line = words(alone, "TEST.IMS_PER_BATCH", "1", "DATASETS.FLICKR_GT_TYPE", "merged", "--resume")
-    assert test_grounding_net.main(line) == 2
-    said = capsys.readouterr().err
-    assert "belongs to another evaluation" in said
-    assert "the box around all boxes of the phrase" in said
-    assert read(alone, SUITES[0]) == before
+def test_the_other_protocol_is_judged_without_asking_again(alone: Path, tmp_path: Path) -> None:
+    shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
+    more = ["TEST.IMS_PER_BATCH", "1", "DATASETS.FLICKR_GT_TYPE", "merged", "--resume"]
+    assert test_grounding_net.main(words(tmp_path, *more)) == 0
+    for suite in SUITES:
+        assert read(tmp_path, suite)["timing"]["num_images"] == 0
+        assert read(tmp_path, suite, "predictions") == read(alone, suite, "predictions")
+    merged, original = (read(tmp_path, suite) for suite in SUITES[:2])
+    assert merged["metrics"] == original["metrics"] != read(alone, SUITES[0])["metrics"]
+    assert '"merged" protocol' in merged["protocol"]["metric"]
