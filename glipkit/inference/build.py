@@ -77,12 +77,7 @@ def load(
     offsets = offset_override(files.tuned) or offset_override(files.weights)
     overrides = ("TEST.PRECISION", precision, *_ONE_PICTURE_AT_A_TIME, *offsets)
     cfg = load_config([config], overrides, quiet=config.is_relative_to(SHIPPED))
-    if cfg.GLIPKNOW.KNOWLEDGE_FILE or cfg.GLIPKNOW.PARALLEL_LANGUAGE_INPUT:
-        logger.warning(
-            "%s tells classes what they are (GLIPKNOW.*), which evaluations do "
-            "(tools/test_grounding_net.py); here words are asked as they are given",
-            config,
-        )
+    warn_of_descriptions(cfg, str(config))
     tokenizer = _load_tokenizer(cfg)  # before anything large is made
     net = build_model(cfg)
     _load_weights(net, files)
@@ -91,6 +86,16 @@ def load(
         name=files.name,
         default_threshold=files.default_threshold,
     )
+
+
+def warn_of_descriptions(cfg: CfgNode, source: str) -> None:
+    """Say that a configuration with GLIPKNOW.* does not describe what the caller asks."""
+    if cfg.GLIPKNOW.KNOWLEDGE_FILE or cfg.GLIPKNOW.PARALLEL_LANGUAGE_INPUT:
+        logger.warning(
+            "%s tells classes what they are (GLIPKNOW.*), which evaluations do "
+            "(tools/test_grounding_net.py); here words are asked as they are given",
+            source,
+        )
 
 
 def build_phrase_detector(

@@ -19,6 +19,7 @@ from glipkit.data.build import build_test_transform
 from glipkit.data.transforms import resized_size
 from glipkit.engine.launch import choose_device
 from glipkit.inference.box_list import BoxList
+from glipkit.inference.build import warn_of_descriptions
 from glipkit.inference.demo_words import custom_prompt, names_prompts, sentence_prompt
 from glipkit.modeling.build import build_detector, build_model
 from glipkit.programs.evaluation import load_model as load_glip
@@ -74,6 +75,7 @@ class GLIPDemo:
         if show_mask_heatmaps:
             logger.warning("show_mask_heatmaps: no GLIP predicts masks, so there is none to show")
         self.cfg = checked(cfg)
+        warn_of_descriptions(self.cfg, "the configuration")
         self.device = choose_device(None, self.cfg.MODEL.DEVICE)
         self.cpu_device = torch.device("cpu")
         weight = self.cfg.MODEL.WEIGHT

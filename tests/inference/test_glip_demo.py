@@ -240,11 +240,13 @@ def test_pictures_that_are_none(demo: GLIPDemo) -> None:
 def test_weights_may_be_left_out(cfg: CfgNode, caplog: pytest.LogCaptureFixture) -> None:
     settings = cfg.clone()
     settings.MODEL.WEIGHT = "not there.pth"
+    settings.GLIPKNOW.PARALLEL_LANGUAGE_INPUT = True
     with pytest.raises(FileNotFoundError, match="not there"):
         GLIPDemo(settings)
     with caplog.at_level(logging.WARNING):
         demo = GLIPDemo(settings, load_model=False, show_mask_heatmaps=True)
     assert "no GLIP predicts masks" in caplog.text
+    assert "the configuration tells classes what they are (GLIPKNOW.*)" in caplog.text
     assert not demo.model.training
     assert demo.min_image_size == 800
     assert demo.confidence_threshold == 0.7
