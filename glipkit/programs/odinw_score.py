@@ -4,20 +4,18 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from glipkit.data.build import find_test_sets, load_labelled
 from glipkit.data.datasets.coco import CocoDetection
+from glipkit.data.datasets.json_values import first_few, is_integer, is_number
 from glipkit.evaluation.coco import CocoEvaluator
 from glipkit.programs.odinw import Asked, zero_shot_settings
 from glipkit.programs.odinw_plan import Job
 from glipkit.programs.odinw_table import Outcome
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = 5  # of a list of ids
 
 
 def score(path: Path, tasks: Sequence[tuple[str, Path]], asked: Asked) -> list[Outcome]:
@@ -109,8 +107,8 @@ def judge_results(dataset: CocoDetection, results: Any, *, where: str) -> dict[s
         if strange:
             raise ValueError(
                 f"{where}: {len(strange)} {key}s that {dataset.ann_file} does not have: "
-                f"{_some(strange)}; it has {_some(there)}. Are the results of another split, or "
-                "are classes counted from another number?"
+                f"{first_few(strange)}; it has {first_few(there)}. Are the results of another "
+                "split, or are classes counted from another number?"
             )
     judge = _Given(dataset, known["category_id"])
     judge.given = results
@@ -144,11 +142,6 @@ def _is_result(each: Any) -> bool:
     ids = (each.get("image_id"), each.get("category_id"))
     return (
         len(numbers) == 5
-        and all(isinstance(value, Real) and math.isfinite(value) for value in numbers)
-        and all(isinstance(value, int) for value in ids)
+        and all(is_number(value) and math.isfinite(value) for value in numbers)
+        and all(map(is_integer, ids))
     )
-
-
-def _some(values: Sequence[Any]) -> str:
-    shown = ", ".join(map(str, values[:_SHOWN]))
-    return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")

@@ -121,7 +121,10 @@ def test_data_without_a_box_have_no_figure(spec: DatasetSpec) -> None:
         ({"category_id": 2}, "1 category_ids that .* does not have: 2; it has 3, 7, 11"),
         ({"bbox": [1, 2, 3]}, "result 0 is not of COCO's form"),
         ({"score": float("nan")}, "result 0 is not of COCO's form"),
+        ({"score": 10**400}, "result 0 is not of COCO's form"),
+        ({"score": True}, "result 0 is not of COCO's form"),
         ({"image_id": "1000"}, "result 0 is not of COCO's form"),
+        ({"category_id": True}, "result 0 is not of COCO's form"),
     ],
 )
 def test_results_of_something_else_are_refused(
