@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glipkit.evaluation.journal import METRIC
 from glipkit.runtime.settings import flatten_settings
 
 _NEEDED = {"dataset": str, "metrics": dict, "per_class": list, "num_images": int, "protocol": dict}
@@ -13,7 +14,7 @@ _MAY_LACK = {"failures": list, "versions": dict}
 _SUBJECT = ("weights", "model")  # what is compared
 _PLACES = ("image_folder", "dataset")  # what things are called on one machine
 _DATA = ("annotations_sha256", "num_images")
-_MEASURE = ("metric",)
+_MEASURE = (METRIC,)
 
 
 @dataclass(frozen=True, slots=True)

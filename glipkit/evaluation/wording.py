@@ -12,6 +12,7 @@ import yaml
 
 from glipkit.data.wording_test_set import WordingRun, WordingTestSet
 from glipkit.evaluation.evaluator import Evaluator, Judgement, MergingEvaluator, check_answers
+from glipkit.evaluation.journal import METRIC
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.wording_figures import WordingFigures, compare
 from glipkit.evaluation.wording_table import wording_table
@@ -111,7 +112,7 @@ class WordingEvaluator:
         """
         for each in self._all:
             shared = {k: v for k, v in together.depends_on.items() if k != "wordings"}
-            own = {**each.run.test_set.fingerprint(), "metric": each.evaluator.metric}
+            own = {**each.run.test_set.fingerprint(), METRIC: each.evaluator.metric}
             predictions = each.evaluator.predictions()
             alone = replace(
                 together,

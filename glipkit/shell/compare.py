@@ -47,17 +47,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1000,
         metavar="N",
-        help="draws of pictures; 0: no intervals",
+        help="draws of pictures (default 1000); 0: no intervals",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
     parser.add_argument(
-        "--level", type=float, default=0.95, metavar="SHARE", help="of the draws in an interval"
+        "--level",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="of the draws in an interval (default 0.95)",
     )
     parser.add_argument(
         "--annotations", type=Path, metavar="FILE", help="if not where config.yaml says"
     )
     parser.add_argument(
-        "--classes", type=int, default=20, metavar="N", help="how many are shown; 0: all"
+        "--classes",
+        type=int,
+        default=20,
+        metavar="N",
+        help="how many are shown (default 20); 0: all",
     )
     parser.add_argument("--json", action="store_true", help="write JSON for programs to stdout")
 
