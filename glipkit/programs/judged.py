@@ -1,5 +1,6 @@
 """What the results of an earlier evaluation were judged by, made ready for weights on pictures."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.captioned_pictures import load_captioned
 from glipkit.data.datasets.coco import CocoDetection
 from glipkit.data.datasets.json_stream import json_objects
+from glipkit.data.datasets.json_values import is_integer, is_number
 from glipkit.data.datasets.lvis import LvisDetection
 from glipkit.evaluation.phrase_answers import PhraseAnswers
 from glipkit.evaluation.resampling import Weighable
@@ -132,10 +134,11 @@ def _entries(path: Path, *, asked: str, box: str) -> Iterator[dict[str, Any]]:
         numbers = each.get(box)
         ids = [each.get("image_id"), each.get(asked)]
         if not (
-            all(type(value) is int for value in ids)
+            all(is_integer(value) for value in ids)
             and isinstance(numbers, list)
             and len(numbers) == 4
-            and all(type(value) in (int, float) for value in (*numbers, each.get("score")))
+            and all(is_number(value) for value in (*numbers, each.get("score")))
+            and all(math.isfinite(value) for value in (*numbers, each["score"]))
         ):
             raise ValueError(
                 f"entry {number} of {path} has no image_id, {asked}, {box} and score as the "

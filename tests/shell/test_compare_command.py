@@ -217,6 +217,8 @@ def test_predictions_of_another_run_are_noticed(
         json.dumps([*entries, {**entries[0], "image_id": 4}]): "no image or no class of the result",
         json.dumps([*entries, {**entries[0], "category_id": 4}]): "no image or no class of",
         json.dumps([*entries, {**entries[0], "bbox": [1, 2]}]): f"entry {len(entries)} of",
+        json.dumps([{**entries[0], "bbox": [0, 0, 5, 10**400]}]): "entry 0 of",
+        json.dumps([{**entries[0], "score": float("nan")}]): "entry 0 of",
         json.dumps([{"image_id": 1}]): "entry 0 of",
         json.dumps([5]): "predictions.json",
         "{}": "predictions.json",
