@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from glipkit.data.datasets.coco_file import Category
 from glipkit.evaluation.evaluator import ClassFigure
+from glipkit.structures.figures import figure_text
 
 _GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 
@@ -50,6 +51,5 @@ def _group(key: str, categories: Sequence[Category], per_class: Sequence[ClassFi
 def _row(metrics: Mapping[str, float | None], notes: Mapping[str, str]) -> str:
     cells = []
     for name, note in notes.items():
-        value = metrics[name]
-        cells.append(f"{name} = {'n/a' if value is None else f'{value:.3f}'} ({note})")
+        cells.append(f"{name} = {figure_text(metrics[name])} ({note})")
     return "  " + "   ".join(cells)

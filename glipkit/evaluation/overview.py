@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glipkit.evaluation.results import Results
 from glipkit.runtime.files import write_atomically
+from glipkit.structures.figures import figure_text
 
 # Of classes, of captions, of referring expressions, of several wordings.
 _COLUMNS = (
@@ -27,12 +28,12 @@ def overview(results: Mapping[str, Results]) -> str:
     lines = [" " * width + head + "  images  unread"]
     for name, each in results.items():
         figures = "".join(
-            f"{_figure(each.metrics[column]) if column in each.metrics else '':>{wide[column]}}"
+            f"{figure_text(each.metrics[column]) if column in each.metrics else '':>{wide[column]}}"
             for column in columns
         )
         lines.append(f"{name:<{width}}{figures}{each.num_images:>8}{len(each.failures):>8}")
     means = _means(results, columns)
-    cells = (f"{_figure(means[column]):>{wide[column]}}" for column in columns)
+    cells = (f"{figure_text(means[column]):>{wide[column]}}" for column in columns)
     lines.append(f"{'mean':<{width}}" + "".join(cells))
     return "\n".join(lines)
 
@@ -62,7 +63,3 @@ def _means(results: Mapping[str, Results], columns: Sequence[str]) -> dict[str, 
         known = [figure for figure in figures if figure is not None]
         means[column] = sum(known) / len(known) if known else None
     return means
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

@@ -14,6 +14,7 @@ from glipkit.evaluation.coco_results import decimals
 from glipkit.evaluation.evaluator import check_answers
 from glipkit.structures.boxes import iou
 from glipkit.structures.detections import Detections
+from glipkit.structures.figures import figure_text
 
 RANKS = (1, 5, 10)
 IOU = 0.5  # from which on a box is a right one
@@ -183,6 +184,6 @@ def table(
     rows = [title, f"  {'':<{width}}{head}  {counted}"]
     for group, each in ranks.items():
         cells = [share_within(each, count) for count in columns.values()]
-        shown = "".join(f"{'n/a' if cell is None else f'{cell:.3f}':>8}" for cell in cells)
+        shown = "".join(f"{figure_text(cell):>8}" for cell in cells)
         rows.append(f"  {group:<{width}}{shown}  {len(each):>{len(counted)}}")
     return "\n".join(rows)

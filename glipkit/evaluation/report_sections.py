@@ -28,6 +28,7 @@ from glipkit.evaluation.report_page import (
     tiles,
 )
 from glipkit.evaluation.report_pictures import Shown
+from glipkit.structures.figures import figure_text
 
 _CHARTS = 12  # classes that get a chart
 _MATRIX = 20  # classes that a confusion matrix can show
@@ -64,7 +65,7 @@ def figure_section(findings: Findings) -> str:
     parts = [
         tiles(
             {
-                **{name: _figure(metrics.get(name)) for name in ("AP", "AP50", "AP75")},
+                **{name: figure_text(metrics.get(name)) for name in ("AP", "AP50", "AP75")},
                 "pictures": f"{results['num_images']:,}",
                 "objects": f"{int((~findings.truth.is_crowd).sum()):,}",
                 "boxes": f"{results['num_predictions']:,}",
@@ -76,13 +77,15 @@ def figure_section(findings: Findings) -> str:
     elif abs(counted - (metrics["AP50"] or 0)) > _ROUNDING:
         words = (
             f"Counted anew, AP50 is {counted:.3f}, but results.json says "
-            f"{_figure(metrics['AP50'])}: predictions.json is not of that evaluation."
+            f"{figure_text(metrics['AP50'])}: predictions.json is not of that evaluation."
         )
         parts.append(paragraph(words, is_warning=True))
     if results.get("failures"):
         words = f"{len(results['failures'])} pictures could not be read; their objects are missed."
         parts.append(paragraph(words, is_warning=True))
-    parts.append(table(list(metrics), [[_figure(value) for value in metrics.values()]], words=0))
+    parts.append(
+        table(list(metrics), [[figure_text(value) for value in metrics.values()]], words=0)
+    )
     parts.append(
         paragraph(
             f"Where this page says which boxes are shown or counted, it means those that score at "
@@ -154,14 +157,14 @@ def class_section(findings: Findings) -> str:
                 2.0 if ap is None else ap,
                 [
                     category.name,
-                    _figure(ap),
-                    _figure(findings.loose.ap[index]),
+                    figure_text(ap),
+                    figure_text(findings.loose.ap[index]),
                     f"{totals[index]:,}",
                     f"{taken:,}",
-                    _figure(hits / taken if taken else None),
-                    _figure(hits / totals[index] if totals[index] else None),
+                    figure_text(hits / taken if taken else None),
+                    figure_text(hits / totals[index] if totals[index] else None),
                     f"{best.threshold:.2f}" if best.f1 else "n/a",
-                    _figure(best.f1 or None),
+                    figure_text(best.f1 or None),
                 ],
             )
         )
@@ -187,7 +190,7 @@ def mistake_section(findings: Findings) -> str:
     rows = []
     for kind, (name, words) in _WORDS.items():
         if kind != Kind.CORRECT:
-            gain = _figure(costs.get(kind))
+            gain = figure_text(costs.get(kind))
             rows.append([name, words, f"{counts[kind]:,}", f"{counts[kind] / most:.4f}", gain])
     about = (
         f"Of {int(taken.sum()):,} boxes at the threshold of this page {counts[Kind.CORRECT]:,} "
@@ -269,10 +272,6 @@ def _picture(shown: Shown) -> str:
 
 def _counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _short(name: str, limit: int = 24) -> str:

@@ -12,6 +12,7 @@ from glipkit import __version__
 from glipkit.data.sample import Failure
 from glipkit.evaluation.evaluator import ClassFigure, Judgement
 from glipkit.runtime.files import replacing, write_atomically
+from glipkit.structures.figures import figure_text
 
 _PACKAGES = ("torch", "torchvision", "transformers", "pycocotools", "pillow", "numpy")
 _FAILURES_SHOWN = 10
@@ -115,7 +116,7 @@ def class_table(figures: Sequence[ClassFigure]) -> str:
     columns = 1 if len(figures) <= 20 else 3
     names = [_on_one_line(figure.name) for figure in figures]
     width = max(map(len, names), default=0)
-    cells = [f"{name:<{width}}  {_number(each.value):>6}" for name, each in zip(names, figures)]
+    cells = [f"{name:<{width}}  {figure_text(each.value):>6}" for name, each in zip(names, figures)]
     rows = ["    ".join(cells[start : start + columns]) for start in range(0, len(cells), columns)]
     return "\n".join([title, *(f"  {row}" for row in rows)])
 
@@ -148,7 +149,3 @@ def _value(figure: ClassFigure) -> float:
 def _on_one_line(name: str) -> str:
     name = " ".join(name.split())
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

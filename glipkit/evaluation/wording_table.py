@@ -9,6 +9,7 @@ from glipkit.evaluation.wording_figures import (
     RunFigures,
     WordingFigures,
 )
+from glipkit.structures.figures import figure_text
 
 _COLUMNS = (MAIN, "AP50", "AP75", "APr", "APc", "APf")
 _CLASSES_SHOWN = 20
@@ -40,14 +41,14 @@ def _run_lines(figures: WordingFigures) -> list[str]:
     width = max(len(run.name) for run in runs)
     lines = [f"  {'run':<{width}}" + "".join(f"{name:>7}" for name in columns) + "  words"]
     for run in runs:
-        cells = "".join(f"{_figure(run.judgement.metrics[name]):>7}" for name in columns)
+        cells = "".join(f"{figure_text(run.judgement.metrics[name]):>7}" for name in columns)
         mark = " *" if run.name == figures.best else "  "
         lines.append(f"{mark}{run.name:<{width}}{cells}  {_words(run)}")
     return lines
 
 
 def _summary(figures: WordingFigures) -> list[str]:
-    metrics = {name: _figure(value) for name, value in figures.metrics().items()}
+    metrics = {name: figure_text(value) for name, value in figures.metrics().items()}
     deviation = metrics.get("deviation_AP", "n/a")
     return [
         f" best {metrics['best_AP']} (run {figures.best}), mean {metrics['mean_AP']}, deviation "
@@ -74,7 +75,7 @@ def _class_lines(figures: WordingFigures) -> list[str]:
 
 
 def _class_line(each: ClassSpread, width: int) -> str:
-    figures = f"{_figure(each.configured):>10}{min(each.known):>8.3f}{max(each.known):>8.3f}"
+    figures = f"{figure_text(each.configured):>10}{min(each.known):>8.3f}{max(each.known):>8.3f}"
     said = _short(each.said or "")
     return f"  {_short(each.name):<{width}}  {figures}  {each.best:>3}  {said}"
 
@@ -86,7 +87,3 @@ def _words(run: RunFigures) -> str:
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

@@ -44,6 +44,7 @@ from glipkit.runtime.distributed import (
 )
 from glipkit.runtime.files import write_atomically
 from glipkit.runtime.seeding import seed_rank
+from glipkit.structures.figures import figure_text
 
 logger = logging.getLogger(__name__)
 
@@ -303,7 +304,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 def _figures(metrics: Mapping[str, float | None]) -> str:
     shown = list(metrics.items())[:3]  # an evaluator names the main ones first
-    return ", ".join(f"{k} {'n/a' if v is None else f'{v:.4f}'}" for k, v in shown)
+    return ", ".join(f"{k} {figure_text(v, '.4f')}" for k, v in shown)
 
 
 def _write(folder: Path, trained: Trained) -> None:

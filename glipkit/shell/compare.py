@@ -12,6 +12,7 @@ from glipkit.evaluation.resampling import LEAST_PICTURES, Interval
 from glipkit.programs.comparison import Comparison, Row, compare_results
 from glipkit.runtime.logs import setup_logging
 from glipkit.shell.tables import table
+from glipkit.structures.figures import figure_text
 
 DESCRIPTION = """Set results files side by side: figures, differences, classes that changed most.
 
@@ -123,9 +124,10 @@ def _rows(rows: Sequence[Row], found: Comparison, what: str) -> str:
         heading += [f"{name} - A", *([f"{100 * found.level:g} %"] if found.resamples else [])]
     lines = [heading]
     for row in rows:
-        cells = [row.name, *map(_figure, row.values)]
+        cells = [row.name, *(figure_text(value, ".4f") for value in row.values)]
         for difference, interval in zip(row.differences, row.intervals):
-            cells += [_signed(difference), *([_shown(interval)] if found.resamples else [])]
+            cells.append(figure_text(difference, "+.4f"))
+            cells += [_shown(interval)] if found.resamples else []
         lines.append(cells)
     return table(lines)
 
@@ -139,14 +141,6 @@ def _method(found: Comparison) -> str:
         f"{found.resamples:,} resamples, seed {found.seed}, percentiles; * lies on one side of 0; "
         f"n/a: fewer than {LEAST_PICTURES} pictures to measure it on"
     )
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.4f}"
 
 
 def _shown(interval: Interval | None) -> str:
