@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glipkit.data.shapeworld.painting import Colour
-from glipkit.data.shapeworld.vocabulary import HSV, SECOND_TONE
+from glipkit.data.shapeworld.vocabulary import HSV, ODD_HSV, SECOND_TONE
 
 BLACK, WHITE = (12, 12, 12), (248, 248, 248)
 
@@ -14,6 +14,11 @@ BLACK, WHITE = (12, 12, 12), (248, 248, 248)
 def named_colour(rng: np.random.Generator, name: str) -> Colour:
     """One of the many colours that a word of the vocabulary means."""
     return _rgb(*(rng.uniform(*bounds) for bounds in HSV[name]))
+
+
+def odd_colour(rng: np.random.Generator, name: str) -> Colour:
+    """One of the hues between those that words of the vocabulary mean."""
+    return _rgb(*(rng.uniform(*bounds) for bounds in ODD_HSV[name][1]))
 
 
 def muted_colour(rng: np.random.Generator) -> Colour:

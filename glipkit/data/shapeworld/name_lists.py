@@ -49,6 +49,8 @@ def name_list(
         asked = _line(scene, rng, pairs, "colour" if kind == "row" else "shape")
     elif kind == "mixed":
         asked = _mixed(scene, rng, pairs, length)
+    elif kind in ("sizes", "textures"):
+        asked = _of_shapes(scene, rng, kind.removesuffix("s"))
     else:
         asked = _single(scene, rng, kind.removesuffix("s"), length)
     wording = Wording(rng, main_share=lesson.main_word)
@@ -74,8 +76,9 @@ def _names(
     scene: Scene, rng: np.random.Generator, pairs: Sequence[Pair], length: int
 ) -> list[Description]:
     there = list(dict.fromkeys(thing.pair for thing in scene.objects))
-    absent = [pair for pair in pairs if pair not in there]
-    asked = dict.fromkeys(_some(rng, [_pair_description(pair) for pair in there]))
+    clear = [pair for pair in pairs if _pair_description(pair).is_clear(scene)]
+    absent = [pair for pair in clear if pair not in there]
+    asked = dict.fromkeys(_some(rng, [_pair_description(pair) for pair in there if pair in clear]))
     length = max(length, len(asked) + 3)
     while len(asked) < length:
         near, how = pick(rng, there), pick_weighted(rng, _NEAR)
@@ -89,8 +92,10 @@ def _line(
     scene: Scene, rng: np.random.Generator, pairs: Sequence[Pair], same: str
 ) -> list[Description]:
     """All names of one colour, or of one shape, that is there."""
-    value = getattr(pick(rng, scene.objects), same)
-    return [each for each in map(_pair_description, pairs) if getattr(each, same) == value]
+    named = [thing for thing in scene.objects if thing.colour] or scene.objects
+    value = getattr(pick(rng, named), same) or pick(rng, _VALUES[same])
+    line = [each for each in map(_pair_description, pairs) if getattr(each, same) == value]
+    return [each for each in line if each.is_clear(scene)] or [_of_shape(scene)]
 
 
 def _single(
@@ -103,7 +108,16 @@ def _single(
     present = _some(rng, [each for each in everything if each.fitting(scene)])
     absent = shuffled(rng, [each for each in everything if not each.fitting(scene)])
     asked = present + absent[: max(length - len(present), 2)]
-    return asked or [Description(shape=scene.objects[0].shape)]
+    return asked or [_of_shape(scene)]
+
+
+def _of_shapes(scene: Scene, rng: np.random.Generator, property_name: str) -> list[Description]:
+    """All values of a property, "striped thing" where that is clear, or of shapes there."""
+    everything = [{property_name: value} for value in _VALUES[property_name]]
+    if rng.random() < 0.5 and Description(**everything[0]).is_clear(scene):
+        return [Description(**each) for each in everything]
+    shapes = shuffled(rng, list(dict.fromkeys(thing.shape for thing in scene.objects)))
+    return [Description(shape=shape, **each) for shape in shapes[:3] for each in everything]
 
 
 def _mixed(
@@ -115,9 +129,9 @@ def _mixed(
     for thing in _some(rng, list(scene.objects)):
         said = [name for name, share in shares.items() if rng.random() < share]
         description = Description.of(thing, said or ["shape"])
-        if description.is_clear(scene):
+        if description.properties() and description.is_clear(scene):
             asked[description] = None
-    present = list(asked) or [Description(shape=scene.objects[0].shape)]
+    present = list(asked) or [_of_shape(scene)]
     for _ in range(4 * length):  # tries; many of them hit something that is there
         if len(asked) >= length:
             break
@@ -133,6 +147,11 @@ def _changed(description: Description, rng: np.random.Generator) -> Description:
     name = pick_weighted(rng, {each: _CHANGED[each] for each in said})
     said[name] = pick(rng, [value for value in _VALUES[name] if value != said[name]])
     return Description(**said)
+
+
+def _of_shape(scene: Scene) -> Description:
+    """What can always be said."""
+    return Description(shape=scene.objects[0].shape)
 
 
 def _pair_description(pair: Pair) -> Description:

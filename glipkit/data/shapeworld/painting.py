@@ -150,7 +150,7 @@ def _texture(look: Look, reach: int) -> Image.Image:
     c, s = math.cos(grain), math.sin(grain)  # no numpy scalars: they would make float64 of it
     along = c * steps[None, :] + s * steps[:, None]
     along -= np.floor(along)
-    if look.texture == "striped":
+    if look.texture in ("striped", "halves"):  # halves: a period that no object fills
         on = along < 0.5
     else:
         across = c * steps[:, None] - s * steps[None, :]

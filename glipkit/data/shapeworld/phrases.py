@@ -1,7 +1,7 @@
 """Words for objects: what a description fits, how it is said, and which words own which boxes."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,8 +24,8 @@ class Description:
 
     @classmethod
     def of(cls, thing: SceneObject, properties: Collection[str]) -> "Description":
-        """These properties ("colour", ...) of an object."""
-        return cls(**{name: getattr(thing, name) for name in properties})
+        """These properties ("colour", ...) of an object, as far as they have names."""
+        return cls(**{name: getattr(thing, name) or None for name in properties})
 
     def properties(self) -> tuple[str, ...]:
         """The names of those that are said."""
@@ -40,8 +40,11 @@ class Description:
         return tuple(number for number, each in enumerate(scene.objects) if self.fits(each))
 
     def is_clear(self, scene: Scene) -> bool:
-        """Whether nobody could take a distractor for what is meant."""
-        return self.shape is not None or not could_be_meant(scene.distractors, self.colour)
+        """Whether nobody could take for it a distractor, or an object whose colour has no name."""
+        if self.shape is None and could_be_meant(scene.distractors, self.colour):
+            return False
+        colourless = replace(self, colour=None)
+        return not any(self.colour in each.like and colourless.fits(each) for each in scene.objects)
 
     def is_among(self, pairs: Collection[Pair]) -> bool:
         """Whether its colour and shape, if it says both, may be said together."""
@@ -130,6 +133,15 @@ class CaptionText:
         self._mentions.append(Mention(start, len(self.text), tuple(objects)))
         return self
 
+    def append(self, part: Caption) -> "CaptionText":
+        """Go on with a whole text."""
+        before = len(self.text)
+        self.text += part.text
+        self._mentions += (
+            Mention(each.start + before, each.end + before, each.objects) for each in part.mentions
+        )
+        return self
+
     def mentioned(self) -> set[int]:
         """Numbers of the objects named so far."""
         return {number for mention in self._mentions for number in mention.objects}
@@ -137,6 +149,16 @@ class CaptionText:
     def done(self, kind: str, *, candidates: int = 0) -> Caption:
         """The text as it is."""
         return Caption(self.text, tuple(self._mentions), kind, candidates)
+
+
+def joined(parts: Sequence[Caption]) -> Caption:
+    """One text of several, sentence after sentence; one part stays as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    text = CaptionText()
+    for part in parts:
+        text.add(". " if text.text else "").append(part)
+    return text.done("+".join(part.kind for part in parts))
 
 
 def descriptions(
@@ -152,8 +174,9 @@ def descriptions(
     shares = {"shape": 0.9, "colour": 0.6, "size": 0.25, "texture": 0.25}
     for _ in range(3):
         drawn = [name for name, share in shares.items() if rng.random() < share]
-        if drawn or always:
-            yield Description.of(thing, {*drawn, *always})
+        description = Description.of(thing, {*drawn, *always})
+        if description.properties():
+            yield description
     yield Description.of(thing, {"colour", "shape", *always})
     yield Description.of(thing, {"size", "colour", "shape", *always})
     yield Description.of(thing, set(shares))

@@ -63,6 +63,8 @@ def make_picture(world: World, folder: Path, split: str, index: int) -> dict[str
 def _detection(file_name: str, index: int, scene: Scene) -> Records:
     records = Records([_dumps(_image(file_name, index + 1, scene))])
     for number, thing in enumerate(scene.objects, start=1):
+        if not thing.colour:
+            continue  # no category
         entry = _annotation((index + 1) * _ROOM + number, index + 1, thing)
         entry["category_id"] = _CATEGORY_OF[thing.pair]
         properties = {"size": thing.size, "texture": thing.texture}

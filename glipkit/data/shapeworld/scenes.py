@@ -8,18 +8,12 @@ from PIL import Image
 
 from glipkit.data.shapeworld.backgrounds import as_photographed, make_background
 from glipkit.data.shapeworld.chance import pick, pick_weighted
-from glipkit.data.shapeworld.colours import (
-    BLACK,
-    WHITE,
-    distance,
-    mixed,
-    named_colour,
-    second_tone,
-)
+from glipkit.data.shapeworld.colours import BLACK, WHITE, distance, mixed
 from glipkit.data.shapeworld.distractors import draw_distractors
 from glipkit.data.shapeworld.outlines import OUTLINES
 from glipkit.data.shapeworld.painting import Colour, Look, Patch, Shadow, make_patch, paint
-from glipkit.data.shapeworld.vocabulary import PAIRS, SIZE_RANGES
+from glipkit.data.shapeworld.paints import Paint, named_paint, nameless_paint
+from glipkit.data.shapeworld.vocabulary import PAIRS, SHAPES, SIZE_RANGES
 
 Pair = tuple[str, str]  # colour and shape, by the names of their concepts
 
@@ -28,7 +22,6 @@ MIN_SIZE, MAX_SIZE = 160, 1024  # of pictures; below, small objects would be les
 
 _COUNTS = {1: 0.06, 2: 0.10, 3: 0.15, 4: 0.18, 5: 0.17, 6: 0.14, 7: 0.10, 8: 0.06, 9: 0.04}
 _SIZES = {"small": 0.38, "medium": 0.40, "large": 0.22}
-_TEXTURES = {"plain": 0.46, "striped": 0.18, "dotted": 0.18, "checkered": 0.18}  # if not small
 # What a further object has in common with an earlier one: twins to count, and near misses.
 _LIKENESS = {"both": 0.12, "colour": 0.30, "shape": 0.20, "nothing": 0.38}
 _CONTRAST = 80  # of an object's colour with what it lies on, in 8-bit RGB
@@ -41,14 +34,15 @@ _GRID = 32  # cells of the background to a side, when contrast is looked at
 class SceneObject:
     """One object of a picture."""
 
-    colour: str
+    colour: str  # "" has no name: see `like`
     shape: str
     size: str
-    texture: str
+    texture: str  # "" has no name
     box: tuple[int, int, int, int]  # x, y, width, height in pixels
     visible: float  # share of its pixels that can be seen
     look: Look
     corner: tuple[int, int]  # of its patch in the picture
+    like: tuple[str, ...] = ()  # names that somebody might give a colour that has none
 
     @property
     def pair(self) -> Pair:
@@ -73,7 +67,11 @@ class Scene:
 
 
 def draw_scene(
-    rng: np.random.Generator, *, size: int = 256, pairs: Sequence[Pair] = PAIRS
+    rng: np.random.Generator,
+    *,
+    size: int = 256,
+    pairs: Sequence[Pair] = PAIRS,
+    nameless: float = 0.0,
 ) -> tuple[Image.Image, Scene]:
     """Draw a picture.
 
@@ -81,6 +79,7 @@ def draw_scene(
         rng: what is drawn from; the picture depends on nothing else.
         size: its side in pixels.
         pairs: colours and shapes that objects may have; all equally likely if they are `PAIRS`.
+        nameless: share of the objects, in [0, 1), that have any shape and a colour without a name.
 
     Returns:
         An RGB picture of (size, size) pixels, and what is in it: at least one object.
@@ -99,6 +98,8 @@ def draw_scene(
     layout = _Layout(canvas)
     while not layout.objects:
         for pair in _draw_pairs(rng, pairs):
+            if nameless and rng.random() < nameless:
+                pair = ("", pick(rng, tuple(SHAPES)))
             layout.add(pair, rng, shadow)
     picture = as_photographed(canvas, rng)
     quality = int(rng.integers(62, 96))
@@ -128,33 +129,31 @@ def _draw_shadow(rng: np.random.Generator, size: int) -> Shadow | None:
 
 
 def _draw_look(
-    rng: np.random.Generator, pair: Pair, size_name: str, side: int, shadow: Shadow | None
+    rng: np.random.Generator, shape: str, size: float, paint: Paint, shadow: Shadow | None
 ) -> Look:
-    name, shape = pair
-    size = side * rng.uniform(*SIZE_RANGES[size_name])
-    colour = named_colour(rng, name)
-    texture = "plain" if size_name == "small" else pick_weighted(rng, _TEXTURES)
     turn = OUTLINES[shape].turn
     look = Look(
         shape=shape,
         size=size,
-        colour=colour,
+        colour=paint.colour,
         angle=rng.uniform(-turn, turn),
         stretch=rng.uniform(0.92, 1.09),
-        texture=texture,
-        second=second_tone(name, colour),
-        period=_period(rng, texture, size),
+        texture=paint.texture,
+        second=paint.second,
+        period=_period(rng, paint.texture, size),
         grain=rng.uniform(0, 180),
         shadow=shadow,
     )
     if rng.random() < 0.25:
         width = max(1.3, size * rng.uniform(0.03, 0.06))
-        look = replace(look, border=_border(rng, colour), border_width=width)
+        look = replace(look, border=_border(rng, paint.colour), border_width=width)
     return look
 
 
 def _period(rng: np.random.Generator, texture: str, size: float) -> float:
     """From one stripe, dot or pair of checks to the next, so that they can be seen and counted."""
+    if texture == "halves":
+        return 3 * size
     if texture == "checkered":
         return max(9.0, size / rng.uniform(2.2, 3.2))
     return max(7.0, size / rng.uniform(3.2, 5.0))
@@ -180,7 +179,12 @@ class _Layout:
     def add(self, pair: Pair, rng: np.random.Generator, shadow: Shadow | None) -> None:
         """Paint an object somewhere, if there is a place where it can be recognised."""
         size_name = pick_weighted(rng, _SIZES)
-        look = _draw_look(rng, pair, size_name, self._side, shadow)
+        size, small = self._side * rng.uniform(*SIZE_RANGES[size_name]), size_name == "small"
+        if pair[0]:
+            colours = named_paint(rng, pair[0], small=small)
+        else:
+            colours = nameless_paint(rng, small=small)
+        look = _draw_look(rng, pair[1], size, colours, shadow)
         patch = make_patch(look)
         for _ in range(_TRIES):
             left, top = self._draw_place(rng, patch)
@@ -188,8 +192,9 @@ class _Layout:
                 box = self._clipped(left, top, patch)
                 corner = (left - patch.box[0], top - patch.box[1])
                 paint(self._canvas, look, patch, corner)
+                said = "" if look.texture == "halves" else look.texture
                 self.objects.append(
-                    SceneObject(*pair, size_name, look.texture, box, 1.0, look, corner)
+                    SceneObject(*pair, size_name, said, box, 1.0, look, corner, colours.like)
                 )
                 return
 
@@ -231,7 +236,8 @@ class _Layout:
         for number in np.flatnonzero(np.bincount(near.ravel())[1:]).tolist():
             if self.objects[number].colour == colour:
                 return False
-        if self._contrast(look.colour, (x, y, width, height)) < _CONTRAST:
+        tones = (look.colour,) if colour else (look.colour, look.second)
+        if min(self._contrast(tone, (x, y, width, height)) for tone in tones) < _CONTRAST:
             return False
         owned = self._owner[y : y + height, x : x + width]
         covered = np.bincount(owned[solid], minlength=len(self.objects) + 1)[1:].tolist()

@@ -44,7 +44,7 @@ SHAPES = _concepts(
     ("star, star shape, pentagram", "starfish, starburst", "nonk"),
     ("heart, love heart, heart symbol", "valentine, sweetheart", "plim"),
     ("ring, hoop, loop, circlet", "donut, doughnut", "druv"),
-    ("cross, plus, cross sign", "plus sign, crucifix", "frib"),
+    ("cross, plus, cross sign", "crucifix, cruciform", "frib"),
     ("diamond, kite, rhombus", "lozenge, gem", "mep"),
     ("crescent, moon, half moon", "sickle, croissant", "vash"),
     ("arrow, pointer, dart", "cursor, arrowhead", "jorp"),
@@ -93,6 +93,18 @@ HSV = {
     "black": ((0, 360), (0.0, 0.25), (0.03, 0.12)),
     "white": ((0, 360), (0.0, 0.03), (0.95, 1.0)),
 }
+# Hues between them: the names that somebody might give one, then its HSV as above.
+ODD_HSV = {
+    "teal": (("green", "blue"), ((165, 195), (0.50, 0.95), (0.50, 0.95))),
+    "chartreuse": (("green", "yellow"), ((68, 92), (0.60, 0.95), (0.60, 0.95))),
+    "magenta": (("pink", "purple", "red"), ((298, 318), (0.60, 0.95), (0.60, 0.95))),
+    "grey": (("black", "white"), ((0, 360), (0.0, 0.10), (0.40, 0.70))),
+    "beige": (("white", "brown", "orange"), ((28, 46), (0.18, 0.35), (0.75, 0.90))),
+    "olive": (("green", "brown", "yellow"), ((55, 68), (0.60, 0.90), (0.35, 0.55))),
+    "salmon": (("pink", "orange", "red"), ((5, 16), (0.45, 0.65), (0.85, 1.0))),
+    "navy": (("blue", "black", "purple"), ((225, 245), (0.60, 0.90), (0.22, 0.36))),
+    "maroon": (("red", "brown", "purple"), ((345, 360), (0.60, 0.90), (0.30, 0.48))),
+}
 # The other tone of a texture: what the colour is mixed with, and how much of that. None of the
 # mixtures is another colour of the list where it covers half of an object.
 SECOND_TONE = {
@@ -121,4 +133,5 @@ def plural(noun: str) -> str:
 
 def with_article(words: str) -> str:
     """The words after "a" or "an"."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    vowel = words[0] in "aeiou" and not words.startswith("uniform")  # spoken "you"
+    return f"{'an' if vowel else 'a'} {words}"

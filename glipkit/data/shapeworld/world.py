@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image
 
 from glipkit.data.shapeworld.captions import VAL_KINDS, caption, relation_caption
-from glipkit.data.shapeworld.lessons import EVERYTHING, lesson_of
-from glipkit.data.shapeworld.name_lists import name_list
-from glipkit.data.shapeworld.phrases import Caption
+from glipkit.data.shapeworld.lessons import EVERYTHING, Lesson, lesson_of
+from glipkit.data.shapeworld.phrases import Caption, joined
 from glipkit.data.shapeworld.scenes import MAX_SIZE, MIN_SIZE, Scene, draw_scene
-from glipkit.data.shapeworld.vocabulary import PAIRS, SEEN
+from glipkit.data.shapeworld.train_texts import train_text
+from glipkit.data.shapeworld.vocabulary import SEEN
 
-VERSION = 3  # of the drawings and texts: another one gives other bytes for the same seed
+VERSION = 6  # of the drawings and texts: another one gives other bytes for the same seed
 SPLITS = ("train", "val")
 MAX_CAPTIONS = 16
 # What the generators of a picture are for, so that a change of the texts leaves the pictures alone.
@@ -54,19 +54,21 @@ class World:
 
     def draw(self, split: str, index: int) -> tuple[Image.Image, Scene]:
         """Picture `index` of a split, and what is in it; training has no held-out pair."""
-        pairs = SEEN if split == "train" else PAIRS
-        return draw_scene(self._rng(split, index, _PICTURE), size=self.size, pairs=pairs)
+        rng = self._rng(split, index, _PICTURE)
+        if split != "train":
+            return draw_scene(rng, size=self.size)
+        nameless = self._lesson(index).nameless
+        return draw_scene(rng, size=self.size, pairs=SEEN, nameless=nameless)
 
     def train_captions(self, index: int, scene: Scene) -> list[Caption]:
         """The texts of training picture `index`; none says a held-out pair."""
+        return [joined(parts) for parts in self.train_parts(index, scene)]
+
+    def train_parts(self, index: int, scene: Scene) -> list[list[Caption]]:
+        """The same texts, in the parts of which each is made."""
         rng = self._rng("train", index, _TEXT)
-        lesson = lesson_of(index) if self.lessons else EVERYTHING
-        return [
-            caption(scene, rng, main_word=lesson.main_word)
-            if rng.random() < lesson.sentences
-            else name_list(scene, rng, pairs=SEEN, lesson=lesson)
-            for _ in range(self.captions)
-        ]
+        lesson = self._lesson(index)
+        return [train_text(scene, rng, pairs=SEEN, lesson=lesson) for _ in range(self.captions)]
 
     def val_caption(self, index: int, scene: Scene) -> Caption:
         """A text in sentences about val picture `index`."""
@@ -75,6 +77,9 @@ class World:
     def relation_caption(self, index: int, scene: Scene) -> Caption | None:
         """A text about val picture `index` that a relation decides, where there is one."""
         return relation_caption(scene, self._rng("val", index, _RELATION))
+
+    def _lesson(self, index: int) -> Lesson:
+        return lesson_of(index) if self.lessons else EVERYTHING
 
     def _rng(self, split: str, index: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, SPLITS.index(split), index, purpose])

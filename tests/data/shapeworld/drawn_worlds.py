@@ -62,8 +62,9 @@ def meaning(words: str) -> dict[str, str]:
 def fitting(words: str, scene: Scene) -> tuple[int, ...]:
     """The objects that the words of a phrase fit."""
     said = meaning(words)
-    return tuple(
-        number
-        for number, thing in enumerate(scene.objects)
-        if all(getattr(thing, kind) == name for kind, name in said.items())
-    )
+    return tuple(number for number, thing in enumerate(scene.objects) if fits(said, thing))
+
+
+def fits(said: dict[str, str], thing: SceneObject) -> bool:
+    """Whether an object has all properties that words say."""
+    return all(getattr(thing, kind) == name for kind, name in said.items())

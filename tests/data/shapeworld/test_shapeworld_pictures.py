@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from drawn_worlds import MARGIN, WORLD, scenes, solid_alone
 
+from glipkit.data.shapeworld.colours import distance, named_colour, odd_colour
+from glipkit.data.shapeworld.lessons import EVERYTHING
 from glipkit.data.shapeworld.painting import Look, make_patch
+from glipkit.data.shapeworld.paints import nameless_paint
 from glipkit.data.shapeworld.scenes import MIN_SIZE, VISIBLE_SHARE, draw_scene
-from glipkit.data.shapeworld.vocabulary import HELD_OUT, SIZE_RANGES
+from glipkit.data.shapeworld.vocabulary import (
+    COLOURS,
+    HELD_OUT,
+    ODD_HSV,
+    SECOND_TONE,
+    SHAPES,
+    SIZE_RANGES,
+)
 from glipkit.data.shapeworld.world import World
 
 
@@ -78,6 +88,45 @@ def test_unseen_pairs_are_as_frequent_in_val_as_in_the_world() -> None:
     counts = Counter(len(scene.objects) for scene in scenes(100))
     assert min(counts) >= 1
     assert len(counts) >= 7
+
+
+def test_colours_without_a_name_come_in_training_only_with_every_shape() -> None:
+    objects = [thing for scene in scenes(250, "train") for thing in scene.objects]
+    nameless = [thing for thing in objects if not thing.colour]
+    assert len(nameless) / len(objects) == pytest.approx(EVERYTHING.nameless, abs=0.06)
+    assert {thing.shape for thing in nameless} == set(SHAPES)
+    assert all(thing.like for thing in nameless)
+    assert not any(thing.like for thing in objects if thing.colour)
+    assert all(thing.colour for scene in scenes(60) for thing in scene.objects)
+    of_two = {thing.like for thing in nameless if set(thing.like) <= set(COLOURS)}
+    assert {name for names in of_two for name in names} == set(COLOURS)
+
+
+def test_two_colours_are_not_those_of_one_texture() -> None:
+    rng = np.random.default_rng(0)
+    halves = 0
+    for _ in range(500):
+        paint = nameless_paint(rng, small=False)
+        if len(paint.like) == 2 and paint.like not in {like for like, *_ in ODD_HSV.values()}:
+            first, other = paint.like
+            assert SECOND_TONE[first][0] != other
+            assert SECOND_TONE[other][0] != first
+            assert distance(paint.colour, paint.second) >= 100
+            halves += paint.texture == "halves"
+    assert halves > 40
+    assert nameless_paint(rng, small=True).texture in ("plain", "halves")
+
+
+def test_odd_hues_are_none_that_has_a_name() -> None:
+    rng = np.random.default_rng(0)
+    for name, (like, *_) in ODD_HSV.items():
+        assert set(like) <= set(COLOURS)
+        for _ in range(50):
+            colour = odd_colour(rng, name)
+            gaps = [
+                distance(colour, named_colour(rng, each)) for each in COLOURS for _ in range(20)
+            ]
+            assert min(gaps) > 10, name
 
 
 @pytest.mark.parametrize("size", [MIN_SIZE, 320])

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from drawn_worlds import WORLD, fitting, meaning, scenes
+from drawn_worlds import WORLD, fits, fitting, meaning, scenes
 
 from glipkit.data.shapeworld.lessons import LESSONS
 from glipkit.data.shapeworld.phrases import Caption
@@ -14,7 +14,7 @@ from glipkit.data.shapeworld.scenes import Scene
 from glipkit.data.shapeworld.vocabulary import HELD_OUT
 from glipkit.data.shapeworld.word_tests import unseen_words
 
-NAME_LISTS = {"names", "row", "column", "mixed", "shapes", "colours"}
+NAME_LISTS = {"names", "row", "column", "mixed", "shapes", "colours", "textures", "sizes"}
 DECIDED = {"related", "outermost", "largest", "place"}
 Told = list[tuple[Scene, Caption]]
 
@@ -24,7 +24,8 @@ def trained() -> Told:
     return [
         (scene, each)
         for index, scene in enumerate(scenes(250, "train"))
-        for each in WORLD.train_captions(index, scene)
+        for parts in WORLD.train_parts(index, scene)
+        for each in parts
     ]
 
 
@@ -45,27 +46,54 @@ def bare_colour(caption: Caption, words: str) -> bool:
 
 
 def test_every_kind_of_text_is_written(trained: Told) -> None:
-    kinds = Counter(caption.kind for _, caption in trained)
-    assert set(kinds) == NAME_LISTS | DECIDED | {"list", "relation"}
-    share = sum(kinds[kind] for kind in NAME_LISTS) / len(trained)
-    assert share == pytest.approx(0.75, abs=0.06)
+    assert {caption.kind for _, caption in trained} == NAME_LISTS | DECIDED | {"list", "relation"}
+
+
+def test_half_of_the_texts_are_lists_and_no_text_is_both() -> None:
+    lists = []
+    for index, scene in enumerate(scenes(200, "train")):
+        for parts in WORLD.train_parts(index, scene):
+            (is_list,) = {part.kind in NAME_LISTS for part in parts}
+            lists.append(is_list)
+    assert sum(lists) / len(lists) == pytest.approx(0.5, abs=0.06)
+
+
+def test_short_texts_are_gone_on_with() -> None:
+    numbers, words = Counter(), []
+    for index, scene in enumerate(scenes(100, "train")):
+        texts = zip(WORLD.train_captions(index, scene), WORLD.train_parts(index, scene))
+        for whole, parts in texts:
+            numbers[len(parts)] += 1
+            words.append(len(re.findall(r"\w+|[^\w\s]", whole.text)))
+            assert whole.text == ". ".join(part.text for part in parts)
+            assert names(whole) == [words for part in parts for words in names(part)]
+            assert [each.objects for each in whole.mentions] == [
+                each.objects for part in parts for each in part.mentions
+            ]
+    assert numbers[1] > 50  # phrases are read alone as well
+    assert sum(numbers.values()) - numbers[1] > 50
+    assert sum(words) / len(words) > 28
 
 
 def test_lessons_begin_with_one_property_and_end_with_everything() -> None:
     taught = replace(WORLD, lessons=True)
     first, second = LESSONS[0][0], LESSONS[1][0]
-    for index, kinds in ((0, {"colours"}), (first, {"colours", "shapes"})):
+    simple = {"colours", "shapes", "textures", "sizes"}
+    for index, kinds in ((0, {"colours"}), (first, simple)):
         for scene in scenes(30, "train"):
             (each, _) = taught.train_captions(index, scene)
             assert each.kind in kinds
             said = [meaning(words) for words in names(each)]
             assert all(next(iter(word.values())) in words for word, words in zip(said, names(each)))
-            assert {len(word) for word in said} == {1}
+            beside = each.kind in ("textures", "sizes")  # a shape, where it is needed
+            assert {len(word) for word in said} <= ({1, 2} if beside else {1})
             index += 1
     assert index <= second
     scene, after = scenes(1, "train")[0], LESSONS[-1][0]
     assert taught.train_captions(after, scene) == WORLD.train_captions(after, scene)
     assert taught.train_captions(0, scene) != WORLD.train_captions(0, scene)
+    before = taught.train_parts(after - 1, scene)
+    assert all(part.kind == "textures" for parts in before for part in parts)
 
 
 def test_phrases_own_all_objects_that_they_fit(trained: Told, judged: Told) -> None:
@@ -115,6 +143,22 @@ def test_training_is_silent_about_what_is_held_out(trained: Told) -> None:
         for words in names(caption):
             said = meaning(words)
             assert (said.get("colour"), said.get("shape")) not in HELD_OUT
+
+
+def test_nobody_could_give_a_colour_to_an_object_that_has_no_name_for_it(trained: Told) -> None:
+    owned = Counter()
+    for scene, caption in trained:
+        nameless = [each for each in scene.objects if not each.colour]
+        for mention, words in zip(caption.mentions, names(caption)):
+            said = meaning(words)
+            colour = said.pop("colour", None)
+            meant = [each for each in nameless if fits(said, each)]
+            assert all(colour not in each.like for each in meant), f"{words!r} of {caption.text!r}"
+            owned[colour is not None] += sum(
+                not scene.objects[number].colour for number in mention.objects
+            )
+    assert owned[False] > 100  # by their shapes, textures and sizes
+    assert owned[True] == 0
 
 
 def test_most_negatives_are_near_misses_of_colour_or_shape_alike(trained: Told) -> None:
