@@ -35,7 +35,12 @@ class Interrupts:
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Inside, nothing is lost by stopping: the first signal raises KeyboardInterrupt."""
+        """Inside, nothing is lost by stopping: the first signal raises KeyboardInterrupt.
+
+        So does one that came since somebody last looked at `asked`.
+        """
+        if self.asked:
+            raise KeyboardInterrupt
         self._is_saved = True
         try:
             yield

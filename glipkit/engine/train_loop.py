@@ -107,6 +107,9 @@ def train(
                 set_modes()
             state.awaits_evaluation = False
             if state.step >= settings.total_steps or schedule.is_exhausted:
+                # Nobody has looked since the last save; whatever follows the run must not begin.
+                if any_rank(interrupts.asked):
+                    raise KeyboardInterrupt
                 break
 
             started = time.perf_counter()

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from toy_training import ToyRun, spoiled, times
 
+from glipkit.engine import train_loop
 from glipkit.engine.ema import Ema
 from glipkit.engine.schedule import Patience, Plan, Schedule
 from glipkit.structures.targets import GroundingTarget
@@ -229,6 +230,31 @@ def test_an_interrupt_while_saving_comes_before_the_evaluation() -> None:
         run.go(9, save_every=3, evaluate=scores(0.5, 0.5))
     assert [(save["step"], save["awaits_evaluation"]) for save in run.saves] == [(3, True)]
     assert run.recorder.evaluations == []
+
+
+@pytest.mark.parametrize("evaluates", [True, False])
+def test_an_interrupt_after_the_last_save_is_not_lost(
+    evaluates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def look(asked: bool) -> bool:
+        if not looked:  # behind the only save; it comes when this look is over
+            os.kill(os.getpid(), signal.SIGINT)
+        looked.append(asked)
+        return asked
+
+    monkeypatch.setattr(train_loop, "any_rank", look)
+    run = ToyRun(ema=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        run.go(4, save_every=4, evaluate=scores(0.5) if evaluates else None)
+    assert looked[0] is False
+    assert [save["step"] for save in run.saves] == [4]
+    assert run.recorder.evaluations == []
+    monkeypatch.undo()
+    again = resumed(run, ema=0.5)
+    outcome = again.go(4, save_every=4, evaluate=scores(0.5) if evaluates else None)
+    assert (outcome.steps, outcome.reason) == (4, "done")
 
 
 def resumed(run: ToyRun, **options: object) -> ToyRun:

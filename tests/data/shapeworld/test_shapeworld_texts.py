@@ -92,8 +92,14 @@ def test_lessons_begin_with_one_property_and_end_with_everything() -> None:
     scene, after = scenes(1, "train")[0], LESSONS[-1][0]
     assert taught.train_captions(after, scene) == WORLD.train_captions(after, scene)
     assert taught.train_captions(0, scene) != WORLD.train_captions(0, scene)
-    before = taught.train_parts(after - 1, scene)
-    assert all(part.kind == "textures" for parts in before for part in parts)
+    before = [
+        part.kind
+        for index in range(after - 60, after)
+        for parts in taught.train_parts(index, scene)
+        for part in parts
+    ]
+    assert len(before) == 60 * taught.captions  # these texts are not gone on with
+    assert before.count("textures") / len(before) == pytest.approx(0.425, abs=0.12)
 
 
 def test_phrases_own_all_objects_that_they_fit(trained: Told, judged: Told) -> None:
