@@ -47,7 +47,7 @@ _SHORT = Lesson(
     sentences=0.4,
 )
 # A text alone speaks of two or three objects, and a batch is as long as the longest of its texts:
-# what the others say besides, up to there, costs nothing and teaches as much again.
+# what the others say besides, up to there, costs little and teaches as much again.
 EVERYTHING = replace(
     _SHORT,
     name_lists={
@@ -92,8 +92,8 @@ LESSONS = (
         ),
     ),
     (76_000, _SHORT),
-    # It told no textured object from a plain one. 500 steps of texts about nothing else teach that,
-    # but "red" falls from 0.95 right to 0.37 by them; half of the texts take three times as long.
+    # The model told no textured object from a plain one. 500 steps of nothing but textures teach
+    # that, but "red" falls from 0.95 right to 0.37; half of the lists take three times as long.
     (
         96_000,
         Lesson(
