@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from glipkit.data.caption_test_set import make_caption_test_set
 from glipkit.data.catalog import DatasetSpec, find_dataset
-from glipkit.data.datasets.captioned_pictures import load_captioned
+from glipkit.data.datasets.captioned_pictures import CaptionedPictures, load_captioned
 from glipkit.data.datasets.coco import CocoDetection, load_coco
 from glipkit.data.datasets.lvis import load_lvis, refuse_lvis
 from glipkit.data.test_set import ClassTestSet, TestSet
@@ -81,6 +81,16 @@ def load_labelled(cfg: CfgNode, spec: DatasetSpec) -> CocoDetection:
     )
     if not is_lvis:
         refuse_lvis(dataset)
+    return dataset.first(cfg.TEST.SUBSET) if cfg.TEST.SUBSET > 0 else dataset
+
+
+def load_captions(cfg: CfgNode, spec: DatasetSpec) -> CaptionedPictures:
+    """The captions and boxes of one of `find_test_sets`, as DATASETS.* and TEST.SUBSET want them.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_captioned`.
+    """
+    dataset = load_captioned(spec, merged=cfg.DATASETS.FLICKR_GT_TYPE == "merged")
     return dataset.first(cfg.TEST.SUBSET) if cfg.TEST.SUBSET > 0 else dataset
 
 
@@ -161,11 +171,8 @@ def _build_test_set(
 
 
 def _build_caption_test_set(cfg: CfgNode, spec: DatasetSpec, tokenizer: Tokenizer) -> TestSet:
-    dataset = load_captioned(spec, merged=cfg.DATASETS.FLICKR_GT_TYPE == "merged")
-    if cfg.TEST.SUBSET > 0:
-        dataset = dataset.first(cfg.TEST.SUBSET)
     return make_caption_test_set(
-        dataset,
+        load_captions(cfg, spec),
         tokenizer,
         max_tokens=cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN,
         transform=build_test_transform(cfg),

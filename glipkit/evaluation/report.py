@@ -28,6 +28,7 @@ from glipkit.evaluation.report_sections import (
     picture_section,
     protocol_section,
 )
+from glipkit.evaluation.results_file import check_annotations
 from glipkit.runtime.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -129,9 +130,4 @@ def _check(folder: Path, results: Mapping[str, Any], dataset: CocoDetection) -> 
             f"{folder} holds figures other than average precision "
             f"({', '.join(results.get('metrics', {})) or 'none'}); reports are made of detections"
         )
-    then = results["protocol"]["annotations_sha256"]
-    if then != dataset.digest:
-        raise ValueError(
-            f"{dataset.ann_file} is not the file that {folder} was judged by, or has changed since "
-            f"(SHA-256 {dataset.digest[:12]}..., then {then[:12]}...)"
-        )
+    check_annotations(dataset.ann_file, dataset.digest, results["protocol"])

@@ -149,6 +149,25 @@ def _is_figure(value: Any) -> bool:
     return value is None or (type(value) in (int, float) and 0 <= value <= 1)
 
 
+def check_annotations(path: Path, digest: str, protocol: Mapping[str, Any]) -> None:
+    """See that an annotation file is that of an evaluation.
+
+    Args:
+        path: of the file.
+        digest: its SHA-256, in hex.
+        protocol: of the evaluation, as results.json has it.
+
+    Raises:
+        ValueError: another file was judged by.
+    """
+    then = str(protocol["annotations_sha256"])
+    if digest != then:
+        raise ValueError(
+            f"{path} is not the file that was judged by, or has changed since (SHA-256 "
+            f"{digest[:12]}..., then {then[:12]}...)"
+        )
+
+
 def protocol_differences(first: ResultsFile, second: ResultsFile) -> list[Difference]:
     """In what the protocols differ, besides the model and its weights: these are compared.
 

@@ -50,6 +50,8 @@ def _column(name: str) -> tuple[float, str]:
     """How many boxes a figure looks at, and the group of phrases it is of ("" for all)."""
     head, _, group = name.partition("/")
     count = head.rpartition("@")[2]
+    if count != "all" and not count.isdecimal():
+        raise ValueError(f"intervals of captions are made for R@... and P@..., not for {name}")
     return (float("inf") if count == "all" else int(count)), group
 
 

@@ -10,16 +10,15 @@ import numpy as np
 from yacs.config import CfgNode
 
 from glipkit.config.load import load_config
-from glipkit.data.build import find_test_sets, load_labelled
+from glipkit.data.build import find_test_sets, load_captions, load_labelled
 from glipkit.data.catalog import DatasetSpec
-from glipkit.data.datasets.captioned_pictures import load_captioned
 from glipkit.data.datasets.coco import CocoDetection
 from glipkit.data.datasets.json_stream import json_objects
 from glipkit.data.datasets.json_values import is_integer, is_number
 from glipkit.data.datasets.lvis import LvisDetection
 from glipkit.evaluation.phrase_answers import PhraseAnswers
 from glipkit.evaluation.resampling import Weighable
-from glipkit.evaluation.results_file import ResultsFile
+from glipkit.evaluation.results_file import ResultsFile, check_annotations
 from glipkit.evaluation.weighed_coco import WeighedCoco
 from glipkit.evaluation.weighed_lvis import WeighedLvis
 from glipkit.evaluation.weighed_phrases import weigh_phrases
@@ -95,24 +94,8 @@ def _weighed(
             f"{results.path} is about several wordings; compare single ones, whose results lie in "
             "the folders wording_... beside it"
         )
-    metric = str(protocol["metric"])
-    if metric.startswith(("COCO box AP", "LVIS")):
-        dataset = load_labelled(cfg, spec)
-    elif metric.startswith(("phrase recall", "referring expressions")):
-        dataset = load_captioned(spec, merged='"merged"' in metric)
-        if cfg.TEST.SUBSET > 0:
-            dataset = dataset.first(cfg.TEST.SUBSET)
-    else:
-        raise NotJudgedAgain(
-            f"{results.path}: intervals are made for COCO AP, LVIS AP, the recall of phrases and "
-            f"the accuracy of expressions, not for {metric or 'figures of no known kind'}"
-        )
-    then = str(protocol["annotations_sha256"])
-    if dataset.digest != then:
-        raise NotJudgedAgain(
-            f"{spec.ann_file} is not the file that {results.path} was judged by, or has changed "
-            f"since (SHA-256 {dataset.digest[:12]}..., then {then[:12]}...)"
-        )
+    dataset = (load_captions if spec.has_captions else load_labelled)(cfg, spec)
+    check_annotations(spec.ann_file, dataset.digest, protocol)
     if isinstance(dataset, LvisDetection):
         return WeighedLvis(dataset, _entries(predictions, asked="category_id", box="bbox"))
     if isinstance(dataset, CocoDetection):
@@ -156,6 +139,11 @@ def _beside(results: ResultsFile, name: str) -> Path:
 
 def _check_figures(results: ResultsFile, weighed: Weighable) -> None:
     """See that the predictions are those that the results were made of."""
+    if not set(weighed.names) & set(results.metrics):
+        raise NotJudgedAgain(
+            f"{results.path} is about {', '.join(results.metrics) or 'nothing'}; intervals are "
+            f"made for {', '.join(weighed.names)}"
+        )
     (again,), _ = weighed.figures(np.ones((1, weighed.num_pictures), dtype=np.int64))
     for name, value in zip(weighed.names, again):
         then = results.metrics.get(name)

@@ -230,6 +230,19 @@ def test_predictions_of_another_run_are_noticed(
         assert found["metrics"][0]["intervals"] == [None]
 
 
+def test_figures_of_another_kind_have_no_intervals(
+    right: Path, wrong: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folders = [edited(each, tmp_path / each.name, metric="panoptic") for each in (right, wrong)]
+    for folder in folders:
+        content = json.loads((folder / "results.json").read_text())
+        content["metrics"] = {"PQ": content["metrics"]["AP"]}
+        (folder / "results.json").write_text(json.dumps(content))
+    found = compared(capsys, *folders)
+    assert "is about PQ; intervals are made for AP, AP50" in found["bootstrap"]["left_out"]
+    assert found["metrics"][0]["intervals"] == [None]
+
+
 def test_the_truth_may_have_moved(
     right: Path,
     wrong: Path,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import federated
 import pytest
+import yaml
 from captioned import answer, draw_captions, write_captions
 from evaluated import PROTOCOL, compared, evaluated, refused, write_config
 
@@ -55,6 +56,26 @@ def test_recall_of_types_of_phrases(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (
         "no phrase that R@1/vehicles is of" in compared(capsys, *folders)["bootstrap"]["left_out"]
     )
+
+
+def test_a_config_that_says_which_truth(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Protocol, subset and truth are those of config.yaml, as they were at the evaluation."""
+    spec = draw_captions(tmp_path / "data", num_pictures=12)
+    folders = [evaluated(tmp_path / name, spec, mistakes=mistakes)
+               for name, mistakes in (("right", False), ("wrong", True))]  # fmt: skip
+    for folder in folders:
+        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        settings["TEST"]["SUBSET"] = 5
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    said = compared(capsys, *folders)["bootstrap"]["left_out"]
+    assert "has no caption with the image record" in said
+    for folder in folders:
+        content = json.loads((folder / "results.json").read_text())
+        content["metrics"] = {"CIDEr": 0.5}
+        (folder / "results.json").write_text(json.dumps(content))
+        write_config(folder, spec)
+    said = compared(capsys, *folders)["bootstrap"]["left_out"]
+    assert "intervals of captions are made for R@... and P@..., not for CIDEr" in said
 
 
 def test_accuracy_of_referring_expressions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
