@@ -187,8 +187,8 @@ def _spoken_names(
     for index, (name, said) in enumerate(zip(names, spoken)):
         if not said.name.strip():
             raise ValueError(
-                f"class {index} {name!r} has no words to look for: after cleaning (parentheses "
-                f"go, underscores become spaces) {said.name!r} is left. Rename it"
+                f"class {index} {_quoted(name)} has no words to look for: after cleaning "
+                f"(parentheses go, underscores become spaces) {said.name!r} is left. Rename it"
             )
     return spoken
 
@@ -211,15 +211,15 @@ def _token_counts(
         ids = tokenizer.token_ids(said.name)[1:-1]
         if not ids:
             raise ValueError(
-                f"class {index} {name!r} has no words to look for: the text encoder reads none of "
-                f"its characters. Rename it"
+                f"class {index} {_quoted(name)} has no words to look for: the text encoder reads "
+                f"none of its characters. Rename it"
             )
         if set(ids) == {tokenizer.unknown_id}:
             unknown.append(name)
         lengths.append(tokenizer.count("".join(said)) - NUM_SPECIAL)
         if lengths[-1] > max_tokens - NUM_SPECIAL:
             raise ValueError(
-                f"class {index} {name!r} has {lengths[-1]} tokens; a prompt holds "
+                f"class {index} {_quoted(name)} has {lengths[-1]} tokens; a prompt holds "
                 f"{max_tokens - NUM_SPECIAL} besides [CLS] and [SEP]. Describe it in fewer words"
             )
     if unknown:
@@ -272,5 +272,10 @@ def _check_findable(prompts: Sequence[Prompt], tokenizer: Tokenizer, max_tokens:
 
 
 def _listed(names: Sequence[str], *, quote: bool = True, limit: int = 5) -> str:
-    shown = ", ".join(repr(name) if quote else name for name in names[:limit])
+    shown = ", ".join(_quoted(name) if quote else name for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def _quoted(name: str) -> str:
+    """A name as messages say it: of one that is longer than a line, its beginning."""
+    return repr(name if len(name) <= 80 else f"{name[:77]}...")

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from glipkit.data.images import ImageError, as_rgb, read_image, read_image_bytes
+from glipkit.inference.sources import is_video
 
 # 300 MB of RGB. More is a mistake or an attack more often than a picture, and the model looks at a
 # reduced copy anyway.
@@ -91,12 +92,22 @@ def _from_path(text: str | bytes, max_pixels: int) -> Image.Image:
     if not text.strip():
         raise ValueError("the path of the picture is empty; pass the path of a file")
     path = Path(text)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # no right to look there; or text too long for a path
+        hint = "; a picture in base64 is passed as bytes, base64.b64decode(text)"
+        raise ImageError(
+            Path(text[:80]),
+            f"cannot be opened: {error.strerror}{hint if len(text) > 80 else ''}",
+        ) from error
+    if is_folder:
         raise ImageError(
             path,
             "is a folder, where one picture was expected; pass a list of its files, or the folder "
             "to detector.stream",
         )
+    if is_video(path) and path.is_file():
+        raise ImageError(path, "is a video, where one picture was expected; see detector.stream")
     return read_image(path, max_pixels=max_pixels)
 
 

@@ -104,6 +104,7 @@ WRONG = {
     "address": ("https://example.org/a.jpg", ValueError, "nothing is fetched here: download it"),
     "data address": ("data:image/png;base64,AAAA", ValueError, "nothing is fetched here"),
     "empty path": ("  ", ValueError, "path of the picture is empty"),
+    "base64": ("iVBORw0KGgo" * 500, ImageError, "^.{80}: cannot be opened: .*as bytes, base64.b64"),
     "missing": ("gone.jpg", ImageError, r"gone\.jpg: no such file"),
     "none": (None, TypeError, "NoneType; expected a path, .*cv2.imread gives None"),
     "number": (3, TypeError, "the picture is a int; expected a path, bytes"),
@@ -139,6 +140,9 @@ def test_what_is_no_picture(case: str) -> None:
 def test_folders_and_damage_are_named(tmp_path: Path, path: Path) -> None:
     with pytest.raises(ImageError, match=r"is a folder, where one picture.*detector\.stream"):
         read_picture(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(b"film")
+    with pytest.raises(ImageError, match=r"clip\.mp4: is a video, where one .*detector\.stream"):
+        read_picture(tmp_path / "clip.mp4")
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ImageError, match=r"noise\.png: cannot be read as a picture"):
         read_picture(path)
