@@ -68,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as with `| head`; Python would complain again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        sys.stderr.write(f"glipkit {words[0]}: {error}\n")
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        said = str(error) or "not enough memory"  # Python's own MemoryError says nothing
+        sys.stderr.write(f"glipkit {words[0]}: {said}\n")
         return FAILED
     finally:
         logs.close_logging()  # whoever calls this from Python gets the logging of before back

@@ -54,6 +54,20 @@ def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == f"glipkit check: no annotation file {tmp_path}/none.json\n"
 
 
+def test_too_little_memory_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for message in ("not enough memory on cpu for one picture", ""):
+
+        def fill(args: Any, message: str = message) -> int:
+            raise MemoryError(message)
+
+        monkeypatch.setattr(importlib.import_module("glipkit.shell.check"), "run", fill)
+        assert main(["check", "a.json"]) == 2
+        said = message or "not enough memory"
+        assert capsys.readouterr().err == f"glipkit check: {said}\n"
+
+
 def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(args: Any) -> int:
         raise KeyboardInterrupt
