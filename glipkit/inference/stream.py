@@ -118,7 +118,7 @@ def _looked_at(
                 found = replace(found, source=frame.name)
                 if tracker is not None:
                     now = None if frame.number is None else frame.path
-                    if now != film:
+                    if now != film or frame.number == 0:  # the same film may come twice
                         tracker.cut()
                         film = now
                     found = tracker.update(found)

@@ -166,6 +166,8 @@ def test_a_new_video_begins_new_objects(tmp_path: Path) -> None:
     first, second = film(tmp_path / "a.mp4", 3), film(tmp_path / "b.mp4", 3)
     found = list(stream(ColourDetector(), [first, second], "red square", track=True))
     assert [each.track_ids.tolist() for each in found] == [[0]] * 3 + [[1]] * 3
+    again = list(stream(ColourDetector(), [first, first], "red square", track=True))
+    assert [each.track_ids.tolist() for each in again] == [[0]] * 3 + [[1]] * 3
 
 
 def test_closing_early_ends_the_thread_and_the_video(tmp_path: Path) -> None:
