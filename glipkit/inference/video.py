@@ -15,6 +15,7 @@ from glipkit.data.images import MAX_PIXELS, ImageError
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that PyAV was built with
 _TICKS = 90_000  # a second, the usual clock of video files: 25, 30 and 29.97 Hz all fit it
 _FALLBACK_RATE = Fraction(25)
+_MOST = 0.9  # of the frames, and of the time, are there in a film that is whole
 
 
 class VideoFrame(NamedTuple):
@@ -45,14 +46,16 @@ def read_video(path: Path, *, every: int = 1) -> Iterator[VideoFrame]:
         track = _track(container, path)
         track.thread_type = "AUTO"
         begin = float((track.start_time or 0) * track.time_base)  # not 0 in .ts files
+        time = None
         for number, frame in enumerate(container.decode(track)):
+            time = None if frame.time is None else max(0.0, frame.time - begin)
             if number % every == 0:
                 if frame.width * frame.height > MAX_PIXELS:
                     raise ImageError(path, f"frames of more than {MAX_PIXELS:,} pixels")
-                time = None if frame.time is None else max(0.0, frame.time - begin)
                 yield VideoFrame(number, time, _upright(frame))
-    if number < 0:
-        raise ImageError(path, "cannot be read as a video: it has no frames")
+        if number < 0:
+            raise ImageError(path, "cannot be read as a video: it has no frames")
+        _check_end(track, path, number, time)
 
 
 class VideoFacts(NamedTuple):
@@ -175,6 +178,21 @@ def _track(container: Any, path: Path) -> Any:
     if not container.streams.video:
         raise ImageError(path, "cannot be read as a video: it has no picture track")
     return container.streams.video[0]
+
+
+def _check_end(track: Any, path: Path, number: int, time: float | None) -> None:
+    """See that the last frame is about where the header says that the film ends.
+
+    A file that was cut between two frames just ends, without an error of FFmpeg. Headers may count
+    frames that are not shown, so the time has to be missing too.
+    """
+    if not track.frames or not track.duration or time is None:
+        return
+    lacks_frames = number + 1 < _MOST * track.frames
+    if lacks_frames and time < _MOST * float(track.duration * track.time_base):
+        raise ImageError(
+            path, f"breaks off after frame {number}: its header speaks of {track.frames} frames"
+        )
 
 
 def _upright(frame: Any) -> Image.Image:
