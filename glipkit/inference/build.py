@@ -78,7 +78,7 @@ def load(
     overrides = ("TEST.PRECISION", precision, *_ONE_PICTURE_AT_A_TIME, *offsets)
     cfg = load_config([config], overrides, quiet=config.is_relative_to(SHIPPED))
     warn_of_descriptions(cfg, str(config))
-    tokenizer = _load_tokenizer(cfg)  # before anything large is made
+    tokenizer = load_vocabulary(cfg)  # before anything large is made
     net = build_model(cfg)
     _load_weights(net, files)
     return build_phrase_detector(
@@ -150,8 +150,12 @@ def find_device(device: str | torch.device | None) -> torch.device:
     return place
 
 
-def _load_tokenizer(cfg: CfgNode) -> Tokenizer:
-    """The vocabulary, from this machine."""
+def load_vocabulary(cfg: CfgNode) -> Tokenizer:
+    """The vocabulary of a configuration, from the folders of models or what is installed.
+
+    Raises:
+        FileNotFoundError: it is not on this machine; says where it goes.
+    """
     name, folders = cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE, list(model_folders())
     for folder in folders[:-1]:
         if (folder / name).is_dir():

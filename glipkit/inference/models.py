@@ -111,8 +111,7 @@ def find_model(
         ValueError: there is no such name, or the two arguments do not go together.
     """
     text = os.fspath(model)
-    key = text.lower().replace("_", "-")
-    if isinstance(model, str) and key in KNOWN:
+    if (key := known_key(model)) is not None:
         return _known(key, weights)
     path = Path(text).expanduser()
     if text and path.is_dir():  # Path("") is the folder one is in
@@ -126,6 +125,14 @@ def find_model(
             raise ValueError(f"{path} is a file of weights already; got {weights} as well")
         return _from_file(path)
     _refuse(model, text, path)
+
+
+def known_key(model: str | os.PathLike[str]) -> str | None:
+    """Under which name of `KNOWN` a model goes: "GLIP_T" is "glip-t"; None for a path."""
+    if not isinstance(model, str):
+        return None
+    key = model.lower().replace("_", "-")
+    return key if key in KNOWN else None
 
 
 def model_folders() -> Iterator[Path]:

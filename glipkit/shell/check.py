@@ -13,7 +13,8 @@ from glipkit.config.load import load_config
 from glipkit.data.doctor.examine import Examination, check_paths, compare, examine
 from glipkit.data.doctor.findings import MAX_EXAMPLES, Finding
 from glipkit.grounding.tokenizer import Tokenizer
-from glipkit.inference.models import KNOWN, find_model
+from glipkit.inference.build import load_vocabulary
+from glipkit.inference.models import KNOWN, find_model, known_key
 from glipkit.runtime.logs import setup_logging
 
 logger = logging.getLogger(__name__)
@@ -94,17 +95,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _reader(model: str) -> tuple[Tokenizer | None, int]:
     """What reads the words, if its vocabulary is on this machine, and how many tokens of them."""
-    known = KNOWN.get(model.lower())
-    file = find_model(model).config if known is None else known.config_file
+    key = known_key(model)  # whose weights need not be here
+    file = find_model(model).config if key is None else KNOWN[key].config_file
     if file is None:
         raise ValueError(f"--model {model} has no config.yaml beside it; name a model, or a run")
-    language = load_config([file]).MODEL.LANGUAGE_BACKBONE
+    cfg = load_config([file])
     try:
-        tokenizer = Tokenizer.load(language.TOKENIZER_TYPE, fetch=False)
+        tokenizer = load_vocabulary(cfg)
     except FileNotFoundError as error:
         logger.warning("the words are not checked: %s", error)
         tokenizer = None
-    return tokenizer, language.MAX_QUERY_LEN
+    return tokenizer, cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN
 
 
 def _page(examined: Examination) -> str:

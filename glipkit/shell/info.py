@@ -16,7 +16,7 @@ from glipkit.engine.shared_text import TEXT_ENCODER, read_weights
 from glipkit.engine.tensor_files import CheckpointError, read_metadata, read_tensors
 from glipkit.engine.weights import PUBLISHED_FILES
 from glipkit.inference.build import recognise
-from glipkit.inference.models import KNOWN, find_model
+from glipkit.inference.models import KNOWN, find_model, model_folders
 from glipkit.runtime.logs import setup_logging
 from glipkit.shell.tables import table
 
@@ -110,7 +110,7 @@ def _text_encoder(path: Path, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
     if TEXT_ENCODER not in said:
         return tensors, "in the file"
     try:
-        whole = read_weights(path)
+        whole = read_weights(path, root=next(model_folders()))
     except FileNotFoundError as error:
         return tensors, f"{said[TEXT_ENCODER]}, not in the file and not installed: {error}"
     return whole, f"{said[TEXT_ENCODER]}, not in the file; installed, and its hash agrees"

