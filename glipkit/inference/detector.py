@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -146,8 +146,8 @@ class PhraseDetector:
             ValueError, TypeError: words, numbers or shapes are not usable; says which and why.
             MemoryError: there is not enough memory for one picture and one prompt.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is at least 1, got {batch_size}")
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise ValueError(f"batch_size is a whole number from 1 on, got {batch_size}")
         given = list(pictures) if isinstance(pictures, _MANY) else [pictures]
         asked = self._asked(text, len(given), spans, negative_prompts)
         levels = self._levels(threshold, asked)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,12 @@ def read_frames(
         failures: otherwise it is logged, and appended here.
 
     Raises:
-        ValueError: `every` is below 1.
+        ValueError: `every` is no whole number from 1 on.
         FileNotFoundError: a path, folder or pattern means nothing that is there.
         ImageError: (strict) a picture or video cannot be read.
     """
-    if every < 1:
-        raise ValueError(f"every counts frames and is at least 1, got {every}")
+    if not isinstance(every, Integral) or every < 1:  # 1.5 would take every third
+        raise ValueError(f"every counts frames and is a whole number from 1 on, got {every}")
     return _walk(_items(source), every=every, bgr=bgr, strict=strict, failures=failures)
 
 
