@@ -1,7 +1,6 @@
 """A report of an evaluation that was run before: `python -m glipkit.evaluation_report FOLDER`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +8,8 @@ from pathlib import Path
 from glipkit.config.load import load_config
 from glipkit.data.build import load_labelled
 from glipkit.data.datasets.coco import CocoDetection
-from glipkit.evaluation.report import NUM_PICTURES, write_report
+from glipkit.evaluation.report import NUM_PICTURES, check_figures, write_report
+from glipkit.evaluation.results_file import read_results
 from glipkit.programs.judged import judged_spec
 
 
@@ -18,7 +18,8 @@ def judged_dataset(folder: Path) -> CocoDetection:
 
     Raises:
         FileNotFoundError: the folder holds no evaluation, or the dataset is gone.
-        ValueError: the configuration does not name the dataset of the results.
+        ValueError: the results are not whole or not of classes, or the configuration does not name
+            their dataset.
     """
     for name in ("config.yaml", "results.json", "predictions.json"):
         if not (folder / name).is_file():
@@ -26,9 +27,10 @@ def judged_dataset(folder: Path) -> CocoDetection:
                 f"no {name} in {folder}; expected the folder of one evaluation, e.g. "
                 "OUTPUT_DIR/TASK/DATASET"
             )
+    results = read_results(folder)
+    check_figures(folder, results.metrics)
     cfg = load_config([folder / "config.yaml"])
-    wanted = json.loads((folder / "results.json").read_text(encoding="utf-8"))["dataset"]
-    return load_labelled(cfg, judged_spec(cfg, wanted))
+    return load_labelled(cfg, judged_spec(cfg, results.content["dataset"]))
 
 
 def main(argv: Iterable[str] | None = None) -> int:

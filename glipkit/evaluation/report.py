@@ -71,6 +71,23 @@ def write_report(folder: Path, dataset: CocoDetection, *, num_pictures: int = NU
     return path
 
 
+def check_figures(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """See that an evaluation is about boxes with classes, before its dataset is read as such.
+
+    Args:
+        folder: of the evaluation.
+        metrics: its figures by name.
+
+    Raises:
+        ValueError: it is about captions, or several wordings.
+    """
+    if "AP50" not in metrics:
+        raise ValueError(
+            f"{folder} holds figures other than average precision "
+            f"({', '.join(metrics) or 'none'}); reports are made of detections"
+        )
+
+
 def report_on(test_set: TestSet, folder: Path) -> Path | None:
     """`write_report` on a test set that was just judged.
 
@@ -125,9 +142,5 @@ def _check(folder: Path, results: Mapping[str, Any], dataset: CocoDetection) -> 
             f"{folder} is about LVIS, of whose boxes nobody knows all: a report would call right "
             "boxes of unlabelled classes mistakes"
         )
-    if "AP50" not in results.get("metrics", {}):
-        raise ValueError(
-            f"{folder} holds figures other than average precision "
-            f"({', '.join(results.get('metrics', {})) or 'none'}); reports are made of detections"
-        )
+    check_figures(folder, results.get("metrics", {}))
     check_annotations(dataset.ann_file, dataset.digest, results["protocol"])

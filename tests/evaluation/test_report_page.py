@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import drawn
 import numpy as np
 import pytest
+from captioned import draw_captions
+from evaluated import evaluated
 
 from glipkit import evaluation_report
 from glipkit.data.datasets.coco import load_coco
@@ -201,6 +203,17 @@ def test_command_finds_the_dataset_again(tmp_path: Path, capsys: pytest.CaptureF
     spec.ann_file.write_text(json.dumps(content))
     assert evaluation_report.main([str(tmp_path)]) == 2
     assert "is about LVIS" in capsys.readouterr().err
+
+
+def test_captions_get_no_report_later_either(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    spec = draw_captions(tmp_path / "data")
+    folder = evaluated(tmp_path / "judged", spec, mistakes=False)
+    assert evaluation_report.main([str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"{folder} holds figures other than average precision (R@1, R@5" in said
+    (folder / "results.json").write_text('{"metrics": {}}')
+    assert evaluation_report.main([str(folder)]) == 2
+    assert "results.json has no dataset" in capsys.readouterr().err
 
 
 def test_captions_get_no_report(
