@@ -96,7 +96,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def examples(command: str) -> list[str]:
     text = importlib.import_module(f"glipkit.shell.{command}").EXAMPLES
-    return [line.strip() for line in text.splitlines() if line.startswith("  glipkit ")]
+    lines = [line.strip() for line in text.splitlines() if line.startswith("  glipkit ")]
+    assert lines
+    return lines
 
 
 def run_example(line: str) -> int:
@@ -116,14 +118,18 @@ def test_examples_of_check_run(workplace: Path) -> None:
     assert statuses == [0, 1]  # train and val are the same pictures: an error
 
 
-@pytest.mark.parametrize(("command", "word"), [("info", "model"), ("bench", "size")])
+@pytest.mark.parametrize(
+    ("command", "word"), [("info", "model"), ("bench", "size"), ("demo", "port")]
+)
 def test_examples_of_others_are_understood(
     command: str, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
     run: Callable[[Any], int] = lambda args: seen.append(args) or 0  # noqa: E731
     monkeypatch.setattr(importlib.import_module(f"glipkit.shell.{command}"), "run", run)
-    assert [run_example(line) for line in examples(command)] == [0] * len(seen)
+    lines = examples(command)
+    assert [run_example(line) for line in lines] == [0] * len(lines)
+    assert len(seen) == len(lines)
     assert all(hasattr(args, word) for args in seen)
 
 
