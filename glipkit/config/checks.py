@@ -240,6 +240,12 @@ def check_range(
 ) -> None:
     """Refuse the first of `keys` whose value does not hold.
 
+    Args:
+        values: of the whole configuration.
+        keys: to look at.
+        wanted: what is expected, in words.
+        holds: whether a value is that.
+
     Raises:
         ConfigError: says that `wanted` was expected.
     """

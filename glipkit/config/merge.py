@@ -93,6 +93,11 @@ def merge(
 def set_key(cfg: CfgNode, key: str, value: object) -> None:
     """Give a key a value of its type.
 
+    Args:
+        cfg: the tree, which is changed.
+        key: with dots.
+        value: of the key's type, or text that is read as such.
+
     Raises:
         ConfigError: an unknown key, or a wrong type; the message does not say where it stands.
     """

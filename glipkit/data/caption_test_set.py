@@ -103,6 +103,11 @@ def caption_prompt(
 
     A token that two ranges of a phrase share counts once, unlike that of a class (BEHAVIOUR 11).
 
+    Args:
+        caption: with its phrases.
+        tokenizer: of the text encoder.
+        max_tokens: its limit, [CLS] and [SEP] included; what is beyond is cut off.
+
     Raises:
         ValueError: the caption has no words; names its record.
     """

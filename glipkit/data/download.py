@@ -83,7 +83,13 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def record_sum(path: Path, name: str, sha256: str) -> None:
-    """Add a line to a file of sums, which is made when missing."""
+    """Add a line to a file of sums, which is made when missing.
+
+    Args:
+        path: of the file of sums.
+        name: of the file that the sum is of; its old line is replaced.
+        sha256: the sum, in hex.
+    """
     sums = read_sums(path) if path.is_file() else {}
     lines = [f"{value}  {key}\n" for key, value in sorted({**sums, name: sha256}.items())]
     write_atomically(path, "".join(lines))

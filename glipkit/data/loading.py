@@ -173,7 +173,13 @@ def placed(loader: Iterable[Fetched], device: torch.device | str) -> Iterator[Fe
 def one_ahead(
     items: Iterable[Item], start: Callable[[Item], object], finish: Callable
 ) -> Iterator[Item]:
-    """`finish(start(item))` of each item in order, the next one started before one is finished."""
+    """`finish(start(item))` of each item in order, the next one started before one is finished.
+
+    Args:
+        items: taken one by one.
+        start: begins the work on an item.
+        finish: waits for what `start` gave, and makes the result of it.
+    """
     waiting: list[object] = []
     for item in items:
         waiting.append(start(item))

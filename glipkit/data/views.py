@@ -50,7 +50,13 @@ def stay_true_mirrored(captions: Sequence[str]) -> tuple[bool, ...]:
 
 
 def report_sides(name: str, num_naming: int, num_captions: int) -> None:
-    """Say in the log how many captions are not asked of mirrored pictures."""
+    """Say in the log how many captions are not asked of mirrored pictures.
+
+    Args:
+        name: of the dataset.
+        num_naming: captions that say left or right.
+        num_captions: all of them.
+    """
     if num_naming:
         logger.warning(
             "%s: %d of %d captions say left or right, which a mirrored picture would turn round; "

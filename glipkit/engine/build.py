@@ -50,7 +50,13 @@ def total_steps(cfg: CfgNode, steps_per_epoch: int) -> int:
 
 
 def build_schedule(cfg: CfgNode, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """How the optimizer's rates change."""
+    """How the optimizer's rates change.
+
+    Args:
+        cfg: the configuration.
+        optimizer: whose rates.
+        steps_per_epoch: batches of one pass over the data.
+    """
     solver, steps = cfg.SOLVER, total_steps(cfg, steps_per_epoch)
     plan = Plan(
         total_steps=steps,
@@ -84,6 +90,11 @@ def build_ema(cfg: CfgNode, learner: nn.Module) -> Ema | None:
 
 def build_loop_settings(cfg: CfgNode, device: torch.device, steps_per_epoch: int) -> LoopSettings:
     """How long the loop runs, when it looks up, and how it computes.
+
+    Args:
+        cfg: the configuration.
+        device: where the model is.
+        steps_per_epoch: batches of one pass over the data.
 
     Raises:
         ValueError: a process's share of a batch cannot be split into ACCUMULATION pieces.

@@ -82,7 +82,14 @@ def _interpolated(hits: np.ndarray, total: int) -> np.ndarray:
 
 
 def curves(found: Boxes, truth: Boxes, matches: Matches, num_classes: int) -> Curves:
-    """The curves of all classes at the IoU of the matches."""
+    """The curves of all classes at the IoU of the matches.
+
+    Args:
+        found: D boxes.
+        truth: G boxes.
+        matches: of the two.
+        num_classes: C.
+    """
     judged = matches.kind != Kind.IGNORED
     return class_curves(
         found.category[judged],
@@ -147,6 +154,12 @@ def gains(
     Boxes of a wrong class get the right one, boxes near their truth get its place, unless it has
     been found already; duplicates and boxes near nothing go; missed truth (None) is not asked for.
 
+    Args:
+        found: D boxes.
+        truth: G boxes.
+        matches: of the two.
+        num_classes: C.
+
     Returns:
         Kind -> gain in AP, in [0, 1]; empty if there is no truth.
     """
@@ -195,6 +208,13 @@ def picture_errors(
     The localisation-recall-precision error (Oksuz et al., "Localization Recall Precision", ECCV
     2018): the mean, over boxes that are right, wrong or missing, of 1 for the wrong and the
     missing, and of how far from its truth a right one is (0 at IoU 1, 1 at the matching IoU).
+
+    Args:
+        found: D boxes.
+        truth: G boxes.
+        matches: of the two.
+        taken: (D,) bool, the boxes that count.
+        num_images: I.
     """
     right = taken & (matches.kind == Kind.CORRECT)
     wrong = taken & (matches.kind > Kind.IGNORED)
@@ -214,6 +234,13 @@ def confusion(
 
     Rows are classes of truth, the last row is background; columns are classes of boxes, the last
     column is truth that has no box at its place.
+
+    Args:
+        found: D boxes.
+        truth: G boxes.
+        matches: of the two.
+        taken: (D,) bool, the boxes that count.
+        num_classes: C.
     """
     table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     placed = taken & np.isin(matches.kind, (Kind.CORRECT, Kind.CONFUSION))

@@ -229,7 +229,13 @@ def confusion_section(findings: Findings) -> str:
 
 
 def picture_section(point: OperatingPoint, worst: Sequence[Shown], best: Sequence[Shown]) -> str:
-    """The worst and the best pictures, truth beside prediction."""
+    """The worst and the best pictures, truth beside prediction.
+
+    Args:
+        point: from which score on boxes are shown.
+        worst: the worst first.
+        best: the best first.
+    """
     if not worst and not best:
         return section("Pictures", paragraph("None to show."))
     parts = []

@@ -68,6 +68,12 @@ def draws(num_pictures: int, count: int, *, seed: int, at_once: int) -> Iterator
     """How often each picture comes in each draw: `count` rows, (at most `at_once`, N) int64 each.
 
     The same for the same seed, however many come at once.
+
+    Args:
+        num_pictures: N.
+        count: of draws.
+        seed: of the random numbers.
+        at_once: draws that are yielded together, at most.
     """
     random = np.random.default_rng(seed)
     for start in range(0, count, at_once):

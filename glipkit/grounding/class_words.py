@@ -68,7 +68,13 @@ def class_words(
 
 
 def joined(words: Sequence[ClassWord], separator: str, prefix: str = "") -> Prompt:
-    """One caption of several classes; phrase i is `words[i]`, and nothing follows the last."""
+    """One caption of several classes; phrase i is `words[i]`, and nothing follows the last.
+
+    Args:
+        words: of the classes.
+        separator: between two of them.
+        prefix: before the first.
+    """
     phrases = []
     at = len(prefix)
     for word in words:

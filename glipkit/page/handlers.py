@@ -186,7 +186,13 @@ class Handlers:
 
 
 def each_threshold(answer: Answer, everything: float, own: Sequence[float]) -> list[float]:
-    """What the sliders say for each of the P phrases; those without one follow the common one."""
+    """What the sliders say for each of the P phrases; those without one follow the common one.
+
+    Args:
+        answer: whose phrases.
+        everything: what the common slider says.
+        own: what the others say, those that are hidden too.
+    """
     count = len(answer.found.phrases)
     return [*own[:count], *[everything] * (count - len(own))]
 
@@ -203,7 +209,13 @@ def readable(token: str) -> str:
 
 
 def compact_json(content: Any, *, width: int = 92, indent: int = 0) -> str:
-    """JSON whose lists and objects stay on one line where they fit."""
+    """JSON whose lists and objects stay on one line where they fit.
+
+    Args:
+        content: plain data.
+        width: columns of a line, at most, where it can be broken.
+        indent: columns before the first line.
+    """
     line = json.dumps(content, ensure_ascii=False)
     if not isinstance(content, dict | list) or not content or len(line) + indent <= width:
         return line

@@ -23,7 +23,13 @@ def placeholder(text: str) -> str:
 
 
 def figure(picture: Image.Image, alt: str, *, file_name: str) -> str:
-    """A picture with its description, and a link that downloads it."""
+    """A picture with its description, and a link that downloads it.
+
+    Args:
+        picture: RGB.
+        alt: the description, plain text.
+        file_name: what it is called when it is downloaded.
+    """
     source = data_uri(picture)
     # The link takes the address from the picture when it is followed, so that it is sent once.
     take = "this.href=this.closest('figure').querySelector('img').src"
@@ -76,7 +82,13 @@ def read_as(asked: Asked, phrases: Sequence[str]) -> str:
 
 
 def tally(phrases: Sequence[str], counts: Sequence[int], best: Sequence[float]) -> str:
-    """How many boxes each phrase has now, and how good its best one is."""
+    """How many boxes each phrase has now, and how good its best one is.
+
+    Args:
+        phrases: P names, plain text.
+        counts: P times the boxes that are shown.
+        best: P times the highest score; 0 for no box at all.
+    """
     rows = []
     for phrase, (name, count, score) in enumerate(zip(phrases, counts, best)):
         state = "" if count else ' class="gk-none"'
@@ -89,7 +101,15 @@ def tally(phrases: Sequence[str], counts: Sequence[int], best: Sequence[float]) 
 
 
 def status(*, count: int, model: str, device: str, seconds: float, forwards: int) -> str:
-    """What was found, by what, and what it cost."""
+    """What was found, by what, and what it cost.
+
+    Args:
+        count: boxes that are shown.
+        model: its name, plain text.
+        device: where it is.
+        seconds: that it took.
+        forwards: passes through it so far.
+    """
     hint = (
         "" if count else "<em>Nothing reaches its threshold; lower it to see what is nearest.</em>"
     )
@@ -102,7 +122,13 @@ def status(*, count: int, model: str, device: str, seconds: float, forwards: int
 
 
 def heat_legend(token: str, *, peak: float, brightest: float) -> str:
-    """What the colours of a heat map mean."""
+    """What the colours of a heat map mean.
+
+    Args:
+        token: plain text.
+        peak: its highest score.
+        brightest: the score that is shown brightest.
+    """
     stops = ", ".join(f"rgb{color}" for color in RAMP)
     return (
         f'<div class="gk-scale"><span>0</span>'

@@ -101,7 +101,13 @@ def run_settings(run: PlannedRun, options: Options, *more: str) -> CfgNode:
 
 
 def judged_settings(run: PlannedRun, cfg: CfgNode, options: Options) -> CfgNode:
-    """How a run is judged: on `test` where the task has one, and on what was validated on."""
+    """How a run is judged: on `test` where the task has one, and on what was validated on.
+
+    Args:
+        run: as planned.
+        cfg: what it trained with.
+        options: of the whole call.
+    """
     names = tuple(cfg.DATASETS.TEST)
     if "test" in cfg.DATASETS.REGISTER and "test" not in names:
         names = (*names, "test") if options.push_both else ("test",)

@@ -185,6 +185,12 @@ def plan_jobs(
 
     All data leave a seed nothing to draw, so they are trained on once, from the first seed.
 
+    Args:
+        modes: what learns.
+        tasks: (name, task file) pairs.
+        recipes: shots and epochs.
+        seeds: of the draws of shots.
+
     Raises:
         ValueError: a mode or seed is given twice, or there is nothing to tune with.
     """

@@ -119,7 +119,13 @@ def train_model(
 
 
 def start_model(cfg: CfgNode, weight: str, *, partial: bool = False) -> tuple[GLIP, StartReport]:
-    """The model that training starts from; what no file gives is drawn from SOLVER.SEED."""
+    """The model that training starts from; what no file gives is drawn from SOLVER.SEED.
+
+    Args:
+        cfg: the configuration.
+        weight: a file or a name in MODEL/; nothing for none.
+        partial: take what fits of the file.
+    """
     torch.manual_seed(cfg.SOLVER.SEED)  # the same on all ranks
     model = build_model(cfg)
     name = cfg.MODEL.LANGUAGE_BACKBONE.MODEL_TYPE

@@ -73,6 +73,11 @@ def resize(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) 
 
     All four coordinates are multiplied; there is no half-pixel or -1 term (BEHAVIOUR 1).
 
+    Args:
+        boxes: (N, 4).
+        from_size: (height, width) of the picture that they are in.
+        to_size: (height, width) of the other.
+
     Raises:
         ValueError: boxes have not four columns.
     """

@@ -40,7 +40,14 @@ class Face:
     def write(
         self, pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, color: Color
     ) -> None:
-        """Write a line of text whose upper left corner is `corner`, (x, y)."""
+        """Write a line of text whose upper left corner is `corner`, (x, y).
+
+        Args:
+            pen: of the picture.
+            corner: (x, y) in pixels.
+            text: one line.
+            color: of the letters.
+        """
         x, y = corner
         baseline = y + this_machine().font(0, self.size).getmetrics()[0]
         for index, part in _runs(text):
@@ -49,7 +56,13 @@ class Face:
             x += font.getlength(part)
 
     def shortened(self, text: str, limit: int, tail: str = "") -> str:
-        """The text with its tail, cut until both are `limit` pixels wide; "" if nothing is left."""
+        """The text with its tail, cut until both are `limit` pixels wide; "" if nothing is left.
+
+        Args:
+            text: is cut, with "…" at its end.
+            limit: pixels of both together.
+            tail: stays whole, after a space.
+        """
         words = f"{text} {tail}".strip()
         length = len(text)
         while self.length(words) > limit:

@@ -50,7 +50,13 @@ class Marked(NamedTuple):
 def in_pixels(
     detections: Detections, indices: Iterable[int], size: tuple[int, int]
 ) -> list[Marked]:
-    """The chosen boxes in whole pixels inside a picture of `size` (width, height)."""
+    """The chosen boxes in whole pixels inside a picture of `size` (width, height).
+
+    Args:
+        detections: in a picture of any size.
+        indices: which of them.
+        size: of the picture that is drawn on.
+    """
     width, height = size
     if detections.image_size != (height, width):
         detections = detections.resized((height, width))

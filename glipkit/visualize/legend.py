@@ -39,7 +39,13 @@ class Legend:
     def fitting(
         cls, entries: Sequence[Entry], face: Face, size: tuple[int, int]
     ) -> "Legend | None":
-        """The legend of a picture of `size` (width, height); None where half of it does not fit."""
+        """The legend of a picture of `size` (width, height); None where half of it does not fit.
+
+        Args:
+            entries: the ones that matter most first.
+            face: letters of the labels; a legend's may be smaller.
+            size: of the picture.
+        """
         width, height = size
         for factor in _SMALLER:
             smaller = Face(max(_SMALLEST, round(face.size * factor)))

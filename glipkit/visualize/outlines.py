@@ -28,7 +28,13 @@ def line_thickness(size: tuple[int, int], num_boxes: int) -> int:
 
 
 def outline(pen: ImageDraw.ImageDraw, marked: Marked, thickness: int) -> None:
-    """The box of something that was found."""
+    """The box of something that was found.
+
+    Args:
+        pen: of the picture.
+        marked: the box and its phrase.
+        thickness: of the line in pixels; thinner where the box is small.
+    """
     box, color = marked.box, phrase_color(marked.phrase)
     thickness = _fitting(box, thickness)
     casing = max(1, thickness // 4)  # against a background of the same colour
@@ -41,13 +47,25 @@ def outline(pen: ImageDraw.ImageDraw, marked: Marked, thickness: int) -> None:
 
 
 def outline_truth(pen: ImageDraw.ImageDraw, marked: Marked, thickness: int) -> None:
-    """The box of something that should have been found: dashes with dark between them."""
+    """The box of something that should have been found: dashes with dark between them.
+
+    Args:
+        pen: of the picture.
+        marked: the box and its phrase.
+        thickness: of the line in pixels; thinner where the box is small.
+    """
     thickness = _fitting(marked.box, thickness)
     patterned(pen, marked.box, phrase_color(marked.phrase), DARK, TRUTH_PATTERN, thickness)
 
 
 def fill(canvas: Image.Image, boxes: Sequence[Marked], opacity: float) -> None:
-    """Lay the colours of the phrases over the insides of their boxes."""
+    """Lay the colours of the phrases over the insides of their boxes.
+
+    Args:
+        canvas: changed in place.
+        boxes: with their phrases.
+        opacity: in [0, 1]; 1 hides what is inside.
+    """
     for phrase, box in boxes:
         area = (box.left, box.top, box.right + 1, box.bottom + 1)
         inside = canvas.crop(area)

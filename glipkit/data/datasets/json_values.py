@@ -11,7 +11,13 @@ _SHOWN = 5  # offenders that an error message names
 
 
 def check_unique(path: Path, what: str, ids: Iterable[Hashable]) -> None:
-    """Raise a ValueError that names the ids that occur more than once."""
+    """Raise a ValueError that names the ids that occur more than once.
+
+    Args:
+        path: of the file, for the error.
+        what: the ids are of, for the error.
+        ids: that should all differ.
+    """
     repeated = [each for each, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ValueError(

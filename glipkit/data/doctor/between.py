@@ -41,7 +41,14 @@ def check_between(
     seen: tuple[Mapping[str, Seen], Mapping[str, Seen]],
     chart: Chart,
 ) -> None:
-    """Compare two files, by what was seen of their pictures where that is known."""
+    """Compare two files, by what was seen of their pictures where that is known.
+
+    Args:
+        first: what one file holds.
+        second: what the other holds.
+        seen: their pictures by file name; empty where nobody looked.
+        chart: where findings go.
+    """
     if not (first.has_captions or second.has_captions):
         _check_classes(dict(first.categories), dict(second.categories), chart)
     if all(seen):

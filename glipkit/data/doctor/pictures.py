@@ -134,6 +134,11 @@ def check_records(contents: Contents, chart: Chart) -> None:
 def check_pictures(contents: Contents, folder: Path, chart: Chart) -> dict[str, Seen]:
     """Open every picture's header, several at a time, and decode those that look cut off.
 
+    Args:
+        contents: of the annotation file.
+        folder: of the pictures.
+        chart: where findings go.
+
     Returns:
         What is there, by file name.
     """
