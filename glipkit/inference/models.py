@@ -25,6 +25,7 @@ _RUN_FILES = tuple(
         *("tuned_best", "tuned_final_ema", "tuned_final", "model"),
     )
 )
+_PUBLISHED = f"https://huggingface.co/{PUBLISHED_REPOSITORY}"
 _CONFIG = "config.yaml"
 _YAML = (".yaml", ".yml")
 _FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", *_YAML)
@@ -181,7 +182,7 @@ def _where_to_put(key: str, known: KnownModel) -> str:
     place = next(model_folders()).absolute() / known.weights
     return (
         f"the weights of {key} are not on this machine, and nothing is downloaded here. Fetch "
-        f"{known.weights} from https://huggingface.co/{PUBLISHED_REPOSITORY} and put it at {place} "
+        f"{known.weights} from {_PUBLISHED} and put it at {place} "
         f"(or into the folder that {MODELS_VARIABLE} names, or pass weights=FILE; {_looked_in()}). "
         "glipkit.load('nano') needs no download"
     )
@@ -239,7 +240,11 @@ def _refuse(model: str | os.PathLike[str], text: str, path: Path) -> NoReturn:
         raise ValueError(f"{text} is an address, and nothing is fetched here; pass a file")
     has_folder = "/" in text or os.sep in text or text.startswith(("~", "."))
     if has_folder or not isinstance(model, str) or text.lower().endswith(_FILE_SUFFIXES):
-        raise FileNotFoundError(f"no model {path}: there is no such file or folder in {Path.cwd()}")
+        published = [key for key, known in KNOWN.items() if known.weights == path.name]
+        hint = f"; the published {published[0]} is at {_PUBLISHED}" if published else ""
+        raise FileNotFoundError(
+            f"no model {path}: there is no such file or folder in {Path.cwd()}{hint}"
+        )
     nearest = get_close_matches(text.lower(), KNOWN, n=len(KNOWN), cutoff=0.0)
     raise ValueError(
         f"unknown model {text!r}; known are {', '.join(nearest)}; or pass the folder of a run, or "

@@ -137,6 +137,13 @@ def test_missing_weights_say_where_they_go(tmp_path: Path) -> None:
         glipkit.load("glip-t", weights="mine.pth")
 
 
+def test_a_published_file_that_is_not_there_is_told_from_where_it_is() -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"the published glip-l is at https://hugg.*/GLIPModel/GLIP$"
+    ):
+        glipkit.load("MODEL/glip_large_model.pth")
+
+
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown model 'nanoo'; known are nano, .*glip-l"):
         glipkit.load("nanoo")
