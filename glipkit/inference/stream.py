@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
+from numbers import Integral
 from typing import Any, TypeVar
 
 from glipkit.data.images import ImageError
@@ -59,7 +60,7 @@ def stream(
 
     Raises:
         TypeError: `text` is one text per picture (`Texts`).
-        ValueError: `every` or `batch_size` is below 1.
+        ValueError: `every` or `batch_size` is no whole number from 1 on.
         FileNotFoundError: `source` is not there, or a folder without pictures.
         ImageError: (strict) a picture cannot be read.
         ImportError: a video, and PyAV is not installed.
@@ -86,6 +87,14 @@ def stream_frames(
 ) -> Iterator[tuple[Frame, Found]]:
     """`stream` for those who need to know more of a picture than what was found in it.
 
+    Args:
+        detector: as for `stream`.
+        frames: of `read_frames`.
+        text: as for `stream`, as are all that follow.
+        track: True, False or a tracker.
+        batch_size: pictures that the detector is given at once.
+        asked: whatever else the detector takes.
+
     Raises:
         TypeError, ValueError: as `stream`.
     """
@@ -94,8 +103,10 @@ def stream_frames(
             "a stream asks the same of all its pictures, got one text per picture (Texts); for "
             "that call the detector with lists"
         )
-    if batch_size < 1:
-        raise ValueError(f"batch_size is at least 1, got {batch_size}")
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"batch_size is a whole number from 1 on, got {batch_size}")
+    if not isinstance(track, bool | IouTracker):
+        raise TypeError(f"track is True, False or an IouTracker, got {track!r}")
     tracker = IouTracker() if track is True else track or None
     return _looked_at(detector, frames, text, tracker, batch_size, asked)
 

@@ -79,10 +79,13 @@ def test_wrong_arguments_are_said_at_once(folder: Path) -> None:
     detector = ColourDetector()
     with pytest.raises(FileNotFoundError, match="nowhere"):
         stream(detector, folder / "nowhere", "red")
-    with pytest.raises(ValueError, match="every"):
-        stream(detector, folder, "red", every=0)
-    with pytest.raises(ValueError, match="batch_size"):
-        stream(detector, folder, "red", batch_size=0)
+    for count in (0, 1.5):
+        with pytest.raises(ValueError, match="every"):
+            stream(detector, folder, "red", every=count)
+        with pytest.raises(ValueError, match="batch_size"):
+            stream(detector, folder, "red", batch_size=count)
+    with pytest.raises(TypeError, match="track is True, False or an IouTracker, got 'yes'"):
+        stream(detector, folder, "red", track="yes")
     with pytest.raises(TypeError, match="one text per picture"):
         stream(detector, folder, Texts(["red", "blue"]))
 
