@@ -133,8 +133,7 @@ class _Layout:
             info="One thing, or several with a full stop between them.",
             placeholder="a red circle . the small star",
             lines=1,
-            max_lines=5,
-            max_length=limits.characters,
+            max_lines=5,  # no max_length: browsers cut what is pasted without a word
             elem_id="gk-text",
         )
         self.find = gr.Button("Find", variant="primary", elem_id="gk-find")

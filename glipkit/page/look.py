@@ -61,6 +61,7 @@ _CSS = """
   gap: 6px 20px; }
 .gk-tally li { display: flex; align-items: center; gap: 7px; margin: 0; overflow-wrap: anywhere; }
 .gk-tally small { color: var(--body-text-color-subdued); font-size: .85rem; }
+.gk-tally b, .gk-tally small { flex: none; } /* the name alone takes several lines */
 .gk-none > span:nth-child(2) { color: var(--body-text-color-subdued); }
 .gk-chip { width: 14px; height: 14px; border-radius: 4px; background: rgb(var(--gk)); flex: none;
   box-shadow: inset 0 0 0 1px rgb(0 0 0 / .25); }

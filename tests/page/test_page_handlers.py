@@ -152,6 +152,8 @@ def test_the_page_is_put_together() -> None:
     assert visible == {"private"}
     assert page._queue.max_size == 3  # gradio says it nowhere else
     assert page.analytics_enabled is False
+    (words,) = (part for part in page.blocks.values() if part.elem_id == "gk-text")
+    assert words.max_length is None  # a browser would cut a long text unsaid; `ask` refuses it
 
 
 @pytest.mark.parametrize(
