@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +55,14 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
     """The runs in some folders, or, where a folder is not one of a run, in the folders below it.
 
     Returns:
-        In alphabetical order within each folder; at least one.
+        In alphabetical order within each folder; at least one. Those that would be called the same
+        are called by their whole paths.
 
     Raises:
         FileNotFoundError: a folder is not there, or no run has written metrics.jsonl in it.
         ValueError: no run has written a number yet.
     """
-    runs = []
+    found: list[tuple[str, Path, tuple[dict[str, Any], ...]]] = []
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}; expected the OUTPUT_DIR of a run")
@@ -73,13 +75,17 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
         for file in files:
             name = folder.name or str(folder) if alone else str(file.parent.relative_to(folder))
             if entries := _entries(file):
-                runs.append(Run(name, _state(file.parent), entries))
-    if not runs:
+                found.append((name, file.parent, entries))
+    if not found:
         raise ValueError(
             f"{' '.join(map(str, folders))}: no run has written a number into {METRICS} yet; one "
             "line comes every SOLVER.LOG_PERIOD steps"
         )
-    return runs
+    names = Counter(name for name, _, _ in found)
+    return [
+        Run(name if names[name] == 1 else str(place), _state(place), entries)
+        for name, place, entries in found
+    ]
 
 
 def table(runs: Sequence[Run]) -> str:

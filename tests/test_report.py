@@ -83,6 +83,16 @@ def test_several_runs_and_folders_of_runs(
     assert target.read_text().startswith("<?xml")
 
 
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "before" / "cats")
+    second = write_run(tmp_path / "after" / "cats")
+    dogs = write_run(tmp_path / "after" / "dogs")
+    names = [run.name for run in find_runs([first, second, dogs])]
+    assert names == [str(first), str(second), "dogs"]
+    below = [run.name for run in find_runs([tmp_path / "before", tmp_path / "after"])]
+    assert below == [str(first), str(second), "dogs"]
+
+
 def test_a_run_that_is_still_writing(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     with (folder / "metrics.jsonl").open("a") as file:
