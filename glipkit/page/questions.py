@@ -102,7 +102,7 @@ class Questions:
         if len(text) > self.limits.characters:
             raise ValueError(
                 f"That is {len(text):,} characters; this page takes {self.limits.characters:,}. "
-                "`glipkit detect` takes as many as you like."
+                "`glipkit detect` takes longer texts."
             )
         return text.strip()
 
