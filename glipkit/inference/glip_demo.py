@@ -6,7 +6,7 @@ new code is better served by `glipkit.load`.
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 
 import numpy as np
@@ -199,7 +199,14 @@ class GLIPDemo:
         alpha: float = 0.5,
         box_pixel: int | None = None,
     ) -> np.ndarray:
-        """The picture, BGR, with the lines of the boxes; see `visualize_with_predictions`."""
+        """The picture, BGR, with the lines of the boxes; see `visualize_with_predictions`.
+
+        Args:
+            image: (height, width, 3) uint8, BGR; it is not changed.
+            predictions: whose boxes to draw, in pixels of the picture.
+            alpha: how much colour is laid over the inside of boxes, in [0, 1].
+            box_pixel: thickness of the lines; None chooses it by the size of the picture.
+        """
         found = self._detections(predictions)
         picture = outline_boxes(_as_rgb(image), found, opacity=alpha, thickness=box_pixel)
         return _as_bgr(picture)
@@ -247,6 +254,8 @@ class GLIPDemo:
             if custom_entity is not None:
                 return [custom_prompt(caption, custom_entity)]
             return [sentence_prompt(caption)]
+        if not isinstance(caption, Sized):
+            raise TypeError(f"a caption is a sentence or a list of class names, got {caption!r}")
         if custom_entity is not None:
             raise ValueError("custom_entity marks phrases of a sentence; got a list of class names")
         max_tokens = self.cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN
@@ -259,6 +268,8 @@ class GLIPDemo:
 
 
 def _above(predictions: BoxList, threshold: float) -> BoxList:
+    if threshold != threshold:
+        raise ValueError("the threshold is not a number (NaN): nothing would score above it")
     scores = predictions.get_field("scores")
     order = scores.argsort(descending=True, stable=True)
     return predictions[order[scores[order] > threshold]]

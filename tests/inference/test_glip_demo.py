@@ -148,6 +148,8 @@ def test_thresholds(demo: GLIPDemo, picture: np.ndarray) -> None:
     none, nothing = demo.run_on_web_image(picture, CAPTION, thresh=0.9999, custom_entity=SPANS)
     assert len(nothing) == 0
     assert (none == picture).all()
+    with pytest.raises(ValueError, match="NaN"):  # which no score exceeds, and none falls short of
+        demo.visualize_with_predictions(picture, everything, float("nan"))
 
 
 def test_pictures_are_left_alone(demo: GLIPDemo, picture: np.ndarray) -> None:
@@ -235,6 +237,8 @@ def test_pictures_that_are_none(demo: GLIPDemo) -> None:
             demo.inference(np.zeros(shape, dtype), "cat")
     with pytest.raises(TypeError, match="expected text"):
         demo.inference(np.zeros((9, 9, 3), np.uint8), ["cat", 3])
+    with pytest.raises(TypeError, match="a sentence or a list of class names, got None"):
+        demo.inference(np.zeros((9, 9, 3), np.uint8), None)
 
 
 def test_weights_may_be_left_out(cfg: CfgNode, caplog: pytest.LogCaptureFixture) -> None:
