@@ -1,6 +1,7 @@
 """Text as people give it, checked and cleaned, before its words are read."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,12 @@ def bare(piece: str) -> str:
 def has_words(text: str) -> bool:
     """Whether it holds a letter, a digit, or a sign beyond ASCII, such as an emoji."""
     return any(c.isalnum() or (ord(c) > 127 and c.isprintable()) for c in text)
+
+
+def is_latin(text: str) -> bool:
+    """Whether all its letters are Latin, as those of English are."""
+    letters = (c for c in unicodedata.normalize("NFKC", text) if c.isalpha())
+    return text.isascii() or all("LATIN" in unicodedata.name(c, "") for c in letters)
 
 
 def described(value: Any) -> str:

@@ -19,6 +19,7 @@ from glipkit.inference.plain_text import (
     checked_names,
     checked_text,
     has_words,
+    is_latin,
     pieces,
     plain,
     short,
@@ -188,6 +189,9 @@ class _Reader:
         if unknown:
             shown = short(", ".join(map(repr, unknown)))
             self.notes.append(f"words unknown to the text encoder, told apart by nothing: {shown}")
+        if foreign := [phrase for phrase in phrases if not is_latin(phrase)]:
+            shown = short(", ".join(map(repr, foreign)))
+            self.notes.append(f"the text encoder learnt English, say in English: {shown}")
 
     def _class_prompts(self, names: Sequence[str], *, is_free: bool) -> list[Prompt]:
         return class_prompts(

@@ -252,6 +252,12 @@ def test_words_that_nobody_knows(bert: Tokenizer, caplog: pytest.LogCaptureFixtu
     assert f"unknown to the text encoder, told apart by nothing: '{balloon}'" in caplog.text
 
 
+def test_other_scripts_are_said_to_mean_little(bert: Tokenizer) -> None:
+    russian = "\u043a\u0440\u0430\u0441\u043d\u044b\u0439 \u043a\u0440\u0443\u0433"
+    assert read_words(russian, bert).notes[-1].endswith(f"say in English: {russian!r}")
+    assert read_words(["a caf\u00e9", "no. 5 \u00bd"], bert).notes == ()
+
+
 def test_control_characters_are_spaces(bert: Tokenizer) -> None:
     assert read_words("red\x00car\x07 . a\tdog", bert).phrases == ("red car", "a dog")
     assert read_words(["red\x00car"], bert).phrases == ("red car",)
