@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import errno
 import hashlib
 import os
 import re
@@ -27,8 +28,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     A temporary file beside `path` is flushed to the disk and then renamed, so a reader sees the old
     file or the new one, never half of it, also when this process is killed or the machine stops.
     Missing folders are created.
+
+    Raises:
+        OSError: nothing can be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        said = f"{path.name} needs a folder to lie in, and this is or goes through a file"
+        raise NotADirectoryError(errno.ENOTDIR, said, str(path.parent)) from error
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with draft.open("wb") as file:

@@ -52,3 +52,11 @@ def test_only_drafts_of_ones_own_are_removed(tmp_path: Path) -> None:
     assert sorted(removed) == [tmp_path / name for name in drafts]
     assert all((tmp_path / name).exists() for name in kept)
     assert not any(path.exists() for path in removed)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    for place in ("notes", "notes/below"):
+        with pytest.raises(NotADirectoryError, match=f"a.txt needs a folder to lie in.*{place}"):
+            write_atomically(tmp_path / place / "a.txt", "text")
+    assert (tmp_path / "notes").read_text() == "mine"
