@@ -11,6 +11,8 @@ from glipkit.inference.asked import Texts
 MAX_CHARACTERS = 100_000  # of a text: about 10,000 names, hundreds of prompts a picture
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")  # without what counts as space
 _LISTING = re.compile(r"(?:^|(?<=\s))\.+(?=\s|$)")  # " . "
+# "- " and "1. " where a line begins
+_MARK = re.compile(r"^[^\S\n]*(?:[-*\u2022\u2013]|\d{1,3}[.)])[^\S\n]+(?=\w)", re.MULTILINE)
 _STOP = re.compile(  # not after abbreviations: "a St. Bernard dog", "the U.S. flag"
     r"(?<!\b[a-z])(?<!\bst)(?<!\bdr)(?<!\bmr)(?<!\bmrs)(?<!\bno)(?<!\bvs)\.\s+|[\r\n]+",
     re.IGNORECASE,
@@ -21,12 +23,13 @@ def pieces(text: str) -> list[str]:
     """The pieces of a listing, in order, with single spaces; text that is none is one piece.
 
     "a cat . a dog ." has two, and so have "a cat. a dog" and two lines; "A cat sits. A dog runs."
-    is no listing, because ". " and line ends separate only what holds no finite verb.
+    is no listing, because ". " and line ends separate only what holds no finite verb. What marks
+    the lines of a list ("- ", "1. ") is no part of them.
 
     Raises:
         ValueError: a piece has no words.
     """
-    parts = [part for part in _LISTING.split(text) if part.strip()]
+    parts = [part for part in _LISTING.split(_MARK.sub("", text)) if part.strip()]
     found = [bare(plain(part)) for whole in parts for part in _STOP.split(whole) if part.strip()]
     if len(parts) <= 1 and (len(found) <= 1 or any(map(is_sentence, found))):
         return [plain(part) for part in parts]

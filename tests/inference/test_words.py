@@ -78,6 +78,20 @@ def test_sentences_are_no_listing(bert: Tokenizer) -> None:
     assert pieces("a dog on a couch.") == ["a dog on a couch."]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. a cat\n2. a dog\n3. no. 5",
+        "- a cat\n- a dog\n- no. 5\n",
+        " 10) a cat\r\n 11) a dog\r\n 12) no. 5",
+        "\u2022 a cat\n* a dog\n\tno. 5",
+    ],
+)
+def test_a_list_of_lines_may_be_marked(text: str) -> None:
+    assert pieces(text) == ["a cat", "a dog", "no. 5"]
+    assert pieces("2 cats\n-5 degrees\n3.5 apples") == ["2 cats", "-5 degrees", "3.5 apples"]
+
+
 def test_a_mention_in_the_same_words_is_the_same_phrase(bert: Tokenizer) -> None:
     asked = read_words("a dog looks at a cat, and a dog runs", bert)
     assert asked.phrases == ("a dog", "a cat")
