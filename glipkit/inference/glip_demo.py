@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence, Sized
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,12 +19,13 @@ from glipkit.config.published import checked
 from glipkit.data.build import build_test_transform
 from glipkit.data.transforms import resized_size
 from glipkit.engine.launch import choose_device
+from glipkit.engine.weights import find_here
 from glipkit.inference.box_list import BoxList
-from glipkit.inference.build import warn_of_descriptions
+from glipkit.inference.build import load_vocabulary, warn_of_descriptions
 from glipkit.inference.demo_words import custom_prompt, names_prompts, sentence_prompt
 from glipkit.modeling.build import build_detector, build_model
-from glipkit.programs.evaluation import load_model as load_glip
-from glipkit.programs.evaluation import load_tokenizer
+from glipkit.modeling.glip import GLIP
+from glipkit.programs.evaluation import load_model
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import pad_images
 from glipkit.structures.prompts import Prompt
@@ -78,10 +80,9 @@ class GLIPDemo:
         warn_of_descriptions(self.cfg, "the configuration")
         self.device = choose_device(None, self.cfg.MODEL.DEVICE)
         self.cpu_device = torch.device("cpu")
-        weight = self.cfg.MODEL.WEIGHT
-        model = load_glip(self.cfg, weight=weight) if load_model else build_model(self.cfg).eval()
+        self.tokenizer = load_vocabulary(self.cfg)
+        model = _loaded(self.cfg) if load_model else build_model(self.cfg).eval()
         self.model = model.to(self.device)
-        self.tokenizer = load_tokenizer(self.cfg)
         self.confidence_threshold = confidence_threshold
         self.min_image_size = min_image_size or self.cfg.INPUT.MIN_SIZE_TEST
         self.show_mask_heatmaps = show_mask_heatmaps
@@ -265,6 +266,17 @@ class GLIPDemo:
         boxes = predictions.convert("xyxy")
         labels, scores = boxes.get_field("labels"), boxes.get_field("scores")
         return Detections(boxes.bbox, scores, labels - self.plus, boxes.size[::-1]).to("cpu")
+
+
+def _loaded(cfg: CfgNode) -> GLIP:
+    """The model with the weights of MODEL.WEIGHT, if they are on this machine."""
+    weight = cfg.MODEL.WEIGHT
+    if weight and (found := find_here(weight)) is None:
+        raise FileNotFoundError(
+            f"no weights {weight!r}: neither that file nor MODEL/{Path(weight).name} is there, and "
+            "nothing is downloaded here; docs/checkpoints.md says where the published files are"
+        )
+    return load_model(cfg, weight=str(found) if weight else weight)
 
 
 def _above(predictions: BoxList, threshold: float) -> BoxList:

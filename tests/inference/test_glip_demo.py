@@ -2,6 +2,7 @@
 
 import logging
 import re
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,26 @@ def test_pictures_that_are_none(demo: GLIPDemo) -> None:
         demo.inference(np.zeros((9, 9, 3), np.uint8), ["cat", 3])
     with pytest.raises(TypeError, match="a sentence or a list of class names, got None"):
         demo.inference(np.zeros((9, 9, 3), np.uint8), None)
+
+
+def test_nothing_is_downloaded(
+    cfg: CfgNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("GLIPDemo asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    settings = cfg.clone()
+    settings.MODEL.WEIGHT = "MODEL/glip_large_model.pth"
+    with pytest.raises(
+        FileNotFoundError, match=r"glip_large_model\.pth is there, and nothing is d"
+    ):
+        GLIPDemo(settings)
+    settings.MODEL.WEIGHT = ""
+    with pytest.raises(ValueError, match=r"set MODEL\.WEIGHT"):
+        GLIPDemo(settings)
 
 
 def test_weights_may_be_left_out(cfg: CfgNode, caplog: pytest.LogCaptureFixture) -> None:
