@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from glipkit.inference.models import KNOWN
+
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
@@ -12,8 +14,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, precision: bool = Tr
         "--model",
         default="nano",
         metavar="NAME|FILE|FOLDER",
-        help="nano (shipped), glip-t, glip-t-a, glip-t-b, glip-l, a checkpoint, or the folder of "
-        "a run (default: nano)",
+        help=f"one of {', '.join(KNOWN)}, a checkpoint, or the folder of a run (default: nano, "
+        "which is shipped)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     if precision:

@@ -14,6 +14,7 @@ from films import ColourDetector, film, scene
 from sick_datasets import draw_pictures, healthy, write
 
 import glipkit
+from glipkit.inference.models import KNOWN
 from glipkit.shell.main import COMMANDS, main
 
 
@@ -39,6 +40,13 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture) -> None:
         main([command, "--help"])
     assert stopped.value.code == 0
     assert f"  glipkit {command}" in capsys.readouterr().out.partition("examples:")[2]
+
+
+@pytest.mark.parametrize("command", ["bench", "demo", "detect", "info"])
+def test_help_names_every_model(command: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert ",".join(KNOWN) in "".join(capsys.readouterr().out.split())
 
 
 def test_help_is_quick_because_it_imports_no_torch() -> None:
