@@ -48,7 +48,7 @@ _SHORT = Lesson(
 )
 # A text alone speaks of two or three objects, and a batch is as long as the longest of its texts:
 # what the others say besides, up to there, costs little and teaches as much again.
-EVERYTHING = replace(
+_LONG = replace(
     _SHORT,
     name_lists={
         "names": 0.24,
@@ -62,6 +62,23 @@ EVERYTHING = replace(
     },
     sentences=0.5,
     words=40,
+)
+# Somebody might mean an object without a name for its colour, so beside it few texts say colours;
+# once shapes are known in every colour, fewer such objects are enough.
+EVERYTHING = replace(
+    _LONG,
+    name_lists={
+        "names": 0.34,
+        "row": 0.08,
+        "column": 0.12,
+        "mixed": 0.16,
+        "shapes": 0.06,
+        "colours": 0.12,
+        "textures": 0.06,
+        "sizes": 0.06,
+    },
+    sentences=0.45,
+    nameless=0.12,
 )
 # The number of pictures behind which a lesson ends, and the lesson; after the last one everything.
 LESSONS = (
@@ -101,6 +118,7 @@ LESSONS = (
             sentences=0.15,
         ),
     ),
+    (160_000, _LONG),
 )
 
 
