@@ -72,7 +72,7 @@ def read_words(
     """
     reader = _Reader(
         tokenizer,
-        tuple(checked_names(negative_prompts, "negative_prompts")),
+        _unwanted(negative_prompts),
         max_tokens=max_tokens,
         separator=separator,
         chunk_size=chunk_size,
@@ -235,6 +235,17 @@ class _Reader:
                 f"prompt of {self.max_tokens}, [CLS] and [SEP] included: list what to find with "
                 f'" . " between ("a cat . a dog"), which is asked in as many prompts as needed'
             )
+
+
+def _unwanted(names: Sequence[str]) -> tuple[str, ...]:
+    """`negative_prompts`, checked by themselves: behind what is wanted they have other numbers."""
+    checked = tuple(checked_names(names, "negative_prompts"))
+    for index, name in enumerate(checked):
+        if not has_words(name):
+            raise ValueError(
+                f"negative_prompts[{index}] is {short(name)!r}, which has no words; leave it out"
+            )
+    return checked
 
 
 def _noun_phrases(text: str) -> tuple[dict[str, list[tuple[int, int]]], list[str]]:

@@ -198,6 +198,9 @@ def test_nothing_can_be_wanted_and_unwanted(bert: Tokenizer) -> None:
             read_words(text, bert, spans=spans, negative_prompts=["a dog"])
     with pytest.raises(TypeError, match="negative_prompts must be a list of names, got 'dog'"):
         read_words("a cat", bert, negative_prompts="dog")
+    for nothing in ("", " ", "."):
+        with pytest.raises(ValueError, match=r"negative_prompts\[1\] is '.*', which has no words"):
+            read_words(["a cat"], bert, negative_prompts=["dog", nothing])
 
 
 def test_three_hundred_names_are_spread_over_prompts(bert: Tokenizer) -> None:
