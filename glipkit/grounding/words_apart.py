@@ -14,8 +14,10 @@ _MARKS = (
 _LETTER = rf"[^\s_{_MARKS}]"
 _APOSTROPHE = "\u2019"
 _IN_WORD = rf"[-'{_APOSTROPHE}]"
+_SHORTENED = r"(?i:\b(?:(?:[a-z]\.){2,}|(?:st|mr|mrs|dr)\.(?=\s)))"  # "U.S.", "St."
 _WORD = re.compile(
-    rf"\d+[.,]\d+|{_LETTER}+(?:{_IN_WORD}{_LETTER}+)*(?:(?<=s)['{_APOSTROPHE}](?=\s))?|[^\s_]"
+    rf"\d+[.,]\d+|{_SHORTENED}|"
+    rf"{_LETTER}+(?:{_IN_WORD}{_LETTER}+)*(?:(?<=s)['{_APOSTROPHE}](?=\s))?|[^\s_]"
 )
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
 _VOWEL = re.compile(r"[aeiouy]")

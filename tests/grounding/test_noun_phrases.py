@@ -32,6 +32,8 @@ def phrases(text: str) -> list[str]:
         ("all the very large umbrellas", ["all the very large umbrellas"]),
         ("brightly colored kites in the sky", ["brightly colored kites", "the sky"]),
         ("20 people and 3 boats", ["20 people", "3 boats"]),
+        ("a U.S. flag on a pole", ["a U.S. flag", "a pole"]),
+        ("a St. Bernard dog next to Mr. Bean", ["a St. Bernard dog", "Mr. Bean"]),
         ("a black-and-white T-shirt", ["a black-and-white T-shirt"]),
         ("the navy blue suit", ["the navy blue suit"]),
         # lists, and adjectives that share a noun
