@@ -15,7 +15,7 @@ from glipkit.data.images import ImageError, read_image
 from glipkit.data.sample import Failure, Fetched, Sample
 from glipkit.data.samplers import ShardedBatches, batches_of_equal_shape
 from glipkit.data.transforms import TestTransform
-from glipkit.data.workers import leave_interrupts_to_main, usable_cpus
+from glipkit.data.workers import leave_interrupts_to_main, read, usable_cpus
 from glipkit.structures.images import padded_size
 
 # Decoded pictures that wait for the model, all workers together: at most so many bytes (80
@@ -151,7 +151,7 @@ def placed(loader: Iterable[Fetched], device: torch.device | str) -> Iterator[Fe
     """
     device = torch.device(device)
     if device.type != "cuda":
-        return iter(loader)
+        return read(loader)
     copies = torch.cuda.Stream(device)
 
     def start(fetched: Fetched) -> tuple[Fetched, torch.cuda.Event]:
@@ -167,7 +167,7 @@ def placed(loader: Iterable[Fetched], device: torch.device | str) -> Iterator[Fe
             batch.images.pixels.record_stream(computing)
         return moved
 
-    return one_ahead(loader, start, finish)
+    return one_ahead(read(loader), start, finish)
 
 
 def one_ahead(

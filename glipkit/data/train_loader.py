@@ -15,7 +15,7 @@ from glipkit.data.sample import Failure
 from glipkit.data.train_batch import TrainBatch
 from glipkit.data.train_sampler import RankBatches, TrainOrder
 from glipkit.data.train_set import LostBoxes, TrainSample, TrainSet, Unusable
-from glipkit.data.workers import leave_interrupts_to_main, usable_cpus
+from glipkit.data.workers import leave_interrupts_to_main, read, usable_cpus
 from glipkit.grounding.masking import IGNORED
 from glipkit.structures.images import pad_images
 from glipkit.structures.prompts import batch_prompts
@@ -132,7 +132,7 @@ class TrainLoader:
             generator=torch.Generator(),  # it draws seeds for workers: not from the global one
             pin_memory=self._pin_memory,
         )
-        for collated in loader:
+        for collated in read(loader):
             yield self._checked(collated)
 
     def _checked(self, collated: Collated) -> TrainBatch:

@@ -3,13 +3,19 @@
 import os
 import signal
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
+from typing import TypeVar
 
 import torch
+from torch.multiprocessing import active_children
 
 # How long a worker outlives SIGTERM. torchrun, Slurm and Kubernetes send it to every process, and
 # kill what is left after 30 seconds unless told otherwise.
 GRACE_SECONDS = 60
+
+Item = TypeVar("Item")
 
 
 def usable_cpus() -> int:
@@ -33,6 +39,26 @@ def beside_model(num_workers: int, device: torch.device) -> int:
     if device.type != "cpu":
         return num_workers
     return min(num_workers, max(usable_cpus() - torch.get_num_threads(), 1))
+
+
+def read(loader: Iterable[Item]) -> Iterator[Item]:
+    """What a loader yields; whoever stops reading leaves no worker behind.
+
+    torch asks its workers to end, waits 5 seconds for each and sends SIGTERM, which ours outlive
+    (`leave_interrupts_to_main`). So a worker that hangs, on a dead disk say, is killed here.
+
+    Args:
+        loader: a DataLoader, or anything that starts its processes when it is iterated.
+    """
+    before = set(active_children())
+    iterator = iter(loader)
+    workers = set(active_children()) - before
+    with suppress(GeneratorExit):
+        yield from iterator
+    del iterator  # torch ends the workers; only then does it no longer mind how one ends
+    for worker in workers:
+        worker.kill()
+        worker.join()
 
 
 def leave_interrupts_to_main(worker: int) -> None:

@@ -1,9 +1,12 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
+from torch.multiprocessing import Event, active_children
+from torch.utils.data import DataLoader, Dataset
 
 from glipkit.data import workers
 from glipkit.data.workers import usable_cpus
@@ -44,6 +47,45 @@ def test_a_worker_outlives_sigterm_for_as_long_as_its_reader_needs() -> None:
     done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True)
     assert done.stdout == "still here\n"
     assert done.returncode == -signal.SIGALRM
+
+
+class Stuck(Dataset):
+    """Item 1 never comes, like a picture on a disk that is gone."""
+
+    def __init__(self) -> None:
+        self.asked = Event()
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        if index == 1:
+            self.asked.set()
+            time.sleep(300)
+        return index
+
+
+def test_who_stops_reading_leaves_no_worker_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)  # torch's wait
+    before = set(active_children())
+    stuck = Stuck()
+    loader = DataLoader(
+        stuck, batch_size=None, num_workers=2, worker_init_fn=workers.leave_interrupts_to_main
+    )
+    items = workers.read(loader)
+    assert next(items) == 0
+    assert stuck.asked.wait(60)
+    assert len(set(active_children()) - before) == 2
+    items.close()
+    assert not set(active_children()) - before
+
+
+def test_reading_to_the_end() -> None:
+    before = set(active_children())
+    loader = DataLoader(range(5), batch_size=2, num_workers=1, collate_fn=list)
+    assert list(workers.read(loader)) == [[0, 1], [2, 3], [4]]
+    assert not set(active_children()) - before
+    assert list(workers.read([1, 2])) == [1, 2]
 
 
 def test_there_is_a_cpu() -> None:
