@@ -2,8 +2,9 @@
 
 import io
 import json
+import operator
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -244,7 +245,7 @@ class Found:
 
         `{"glipkit": version, "source": str | null, "size": [width, height],
         "asked": {"captions": [str], "phrases": [{"text", "caption", "spans", "wanted"}]},
-        "phrases": [str],
+        "phrases": [str], "tracked": bool,
         "boxes": [{"label": str, "phrase_id": int, "score": float, "box": [x1, y1, x2, y2],
         "track_id": int (only if tracked)}]}`, boxes in pixels of the original picture, best first.
         """
@@ -259,6 +260,7 @@ class Found:
             "size": list(self.size),
             "asked": self.asked.to_json(),
             "phrases": list(self.phrases),
+            "tracked": self.track_ids is not None,
             "boxes": boxes,
         }
 
@@ -267,7 +269,7 @@ class Found:
         """What `to_json` made (or `json.load` read).
 
         Args:
-            data: of that form.
+            data: of that form; without "tracked", as it once was written, the boxes tell.
             picture: to draw on; JSON does not hold it.
 
         Raises:
@@ -275,18 +277,18 @@ class Found:
         """
         try:
             rows = data["boxes"]
-            tracked = bool(rows) and all("track_id" in row for row in rows)
+            tracked = data.get("tracked", any("track_id" in row for row in rows))
             values = {
                 "boxes": torch.tensor([row["box"] for row in rows], dtype=torch.float32),
                 "scores": torch.tensor([row["score"] for row in rows], dtype=torch.float32),
-                "phrase_ids": torch.tensor([row["phrase_id"] for row in rows], dtype=torch.int64),
+                "phrase_ids": _whole(row["phrase_id"] for row in rows),
                 "phrases": tuple(map(str, data["phrases"])),
                 "source": data["source"],
-                "size": tuple(data["size"]),
+                "size": tuple(map(operator.index, data["size"])),
                 "asked": Asked.from_json(data["asked"]),
             }
             if tracked:
-                values["track_ids"] = torch.tensor([row["track_id"] for row in rows])
+                values["track_ids"] = _whole(row["track_id"] for row in rows)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"expected what Found.to_json makes, got something else "
@@ -338,3 +340,8 @@ class Found:
         file = io.BytesIO()
         image.save(file, format="PNG")
         return file.getvalue()
+
+
+def _whole(numbers: Iterable[int]) -> Tensor:
+    """Whole numbers as (N,) int64; TypeError for others, which torch would round."""
+    return torch.tensor([operator.index(number) for number in numbers], dtype=torch.int64)

@@ -162,7 +162,9 @@ def test_save_refuses_what_it_cannot_write(tmp_path: Path) -> None:
 
 
 def test_json_round_trip() -> None:
-    for found in (answer(), answer(track_ids=torch.tensor([1, -1, 2])), nothing()):
+    tracks = torch.tensor([1, -1, 2])
+    empty = nothing(track_ids=torch.zeros(0, dtype=torch.int64))
+    for found in (answer(), answer(track_ids=tracks), nothing(), empty):
         text = json.dumps(found.to_json())
         back = Found.from_json(json.loads(text))
         assert same(back, found)
@@ -176,8 +178,30 @@ def test_json_round_trip() -> None:
     assert Found.from_json(data, Image.new("RGB", (120, 90))).draw().size == (120, 90)
 
 
+def test_json_that_does_not_say_whether_it_is_tracked() -> None:
+    for found in (answer(), answer(track_ids=torch.tensor([1, -1, 2])), nothing()):
+        data = found.to_json()
+        del data["tracked"]
+        assert same(Found.from_json(data), found)
+    data = answer(track_ids=torch.tensor([1, -1, 2])).to_json()
+    del data["tracked"], data["boxes"][1]["track_id"]
+    with pytest.raises(ValueError, match="track_id"):
+        Found.from_json(data)
+
+
+ROW = {"label": "a dog", "phrase_id": 1, "score": 0.9, "box": [10.0, 20.0, 50.5, 60.25]}
+
+
 @pytest.mark.parametrize(
-    "damage", [{"boxes": None}, {"boxes": [{"box": [1, 2]}]}, {"size": 3}, {"asked": {}}]
+    "damage",
+    [
+        *({"boxes": None}, {"boxes": [{"box": [1, 2]}]}, {"size": 3}, {"asked": {}}),
+        {"boxes": [ROW | {"track_id": 3}, ROW], "tracked": True},
+        {"boxes": [ROW | {"phrase_id": 0.5}]},
+        {"boxes": [ROW | {"phrase_id": float("nan")}]},
+        {"boxes": [ROW | {"track_id": 1.5}], "tracked": True},
+        {"size": "12"},
+    ],
 )
 def test_json_of_another_form_is_refused(damage: dict) -> None:
     with pytest.raises(ValueError, match=r"expected|must have shape"):
