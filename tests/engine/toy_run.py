@@ -38,11 +38,18 @@ class SavedRun(ToyRun):
         folder: of the run.
         kind: of `parallel.wrap`.
         pause: seconds that each evaluation takes.
+        stays_at: the step whose evaluation does not end.
         other: a seed that nothing of a resumed run may depend on.
     """
 
     def __init__(
-        self, folder: Path, *, kind: str = "ddp", pause: float = 0.0, other: int = 0
+        self,
+        folder: Path,
+        *,
+        kind: str = "ddp",
+        pause: float = 0.0,
+        stays_at: int | None = None,
+        other: int = 0,
     ) -> None:
         super().__init__(
             drop=0.3,
@@ -55,7 +62,7 @@ class SavedRun(ToyRun):
         with torch.no_grad():
             for parameter in self.learner.parameters():
                 parameter.add_(other)
-        self.folder, self.pause = folder, pause
+        self.folder, self.pause, self.stays_at = folder, pause, stays_at
         self.files = RunState(
             folder,
             learner=self.module,
@@ -72,7 +79,7 @@ class SavedRun(ToyRun):
 
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Any figure; draws random numbers, as evaluations may."""
-        time.sleep(self.pause)
+        time.sleep(600 if step == self.stays_at else self.pause)
         torch.rand(3)
         return {"AP": (step * 7 % 10) / 10}
 
@@ -103,13 +110,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kind", default="ddp")
     parser.add_argument("--slowly", type=float, default=0.0)
+    parser.add_argument("--stay-at", type=int)
     args = parser.parse_args()
     torch.set_num_threads(1)
     distributed.init("gloo")
     with RunFolder.open(args.folder, {"kind": args.kind}) as folder:
         slow_flushes(args.slowly)
         resumes = folder.status == "resumes"
-        run = SavedRun(args.folder, kind=args.kind, pause=args.slowly, other=int(resumes))
+        run = SavedRun(
+            args.folder,
+            kind=args.kind,
+            pause=args.slowly,
+            stays_at=args.stay_at,
+            other=int(resumes),
+        )
         run.to_the_end(40, resumes=resumes)
         folder.finish()
     distributed.shutdown()
