@@ -117,7 +117,7 @@ def descendants(pid: int) -> list[int]:
     """Children of a process, and theirs."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:  # it has ended since it was listed
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
         return []
     return [each for child in map(int, children) for each in (child, *descendants(child))]
 
