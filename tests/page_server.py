@@ -2,8 +2,8 @@
 
 import http.client
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,16 +12,16 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 
-# Arguments: "fake" or what serve() takes, host, port.
+# Arguments: "fake" or what serve() takes, host.
 _PROGRAM = """
 import logging, os, sys
 logging.basicConfig(level=logging.INFO)
 from glipkit.page import Limits, serve
-model, host, port = sys.argv[1:]
+model, host = sys.argv[1:]
 if model == "fake":
     from fake_detector import FakeDetector
     model = FakeDetector()
-serve(model, host=host, port=int(port), limits=Limits(upload_bytes=1_000_000))
+serve(model, host=host, port=0, limits=Limits(upload_bytes=1_000_000))
 print("ended; uploads:", os.environ.get("GRADIO_TEMP_DIR"))
 """
 
@@ -42,10 +42,9 @@ class PageServer:
         self, model: str = "fake", *, host: str = "127.0.0.1", env: dict[str, str] | None = None
     ) -> None:
         self.host = "127.0.0.1" if host == "0.0.0.0" else host.strip("[]")  # to be asked at
-        self.port = free_port()
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, model, host, str(self.port)],
+            [sys.executable, "-c", _PROGRAM, model, host],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -59,6 +58,7 @@ class PageServer:
                 self.stop()
                 raise AssertionError(f"the page did not start:\n{self.output}")
             time.sleep(0.1)
+        self.port = int(re.search(r"the page is ready: \S+:(\d+)/", self.output)[1])
 
     @property
     def address(self) -> str:
@@ -82,7 +82,7 @@ class PageServer:
 
     def ask(self, method: str, path: str, **how) -> tuple[int, str]:
         """Status and text of an answer."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=300)
         try:
             connection.request(method, path, **how)
             answer = connection.getresponse()
@@ -93,9 +93,3 @@ class PageServer:
     def _read(self) -> None:
         for line in self.process.stdout:
             self.lines.append(line)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
