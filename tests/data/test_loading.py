@@ -134,7 +134,7 @@ class Noting:
 def settle(folder: Path, expected: int) -> int:
     """Files in the folder once they are as many as expected, or no more of them come."""
     seen, since = -1, time.monotonic()
-    while seen < expected and time.monotonic() - since < 20:
+    while seen < expected and time.monotonic() - since < 120:
         now = len(list(folder.iterdir()))
         seen, since = (now, time.monotonic()) if now != seen else (seen, since)
         time.sleep(0.02)

@@ -37,7 +37,6 @@ from glipkit.data import workers
 workers.GRACE_SECONDS = 1
 workers.leave_interrupts_to_main(0)
 os.kill(os.getpid(), signal.SIGTERM)
-print("still here", flush=True)
 time.sleep(300)
 """
 
@@ -45,8 +44,7 @@ time.sleep(300)
 def test_a_worker_outlives_sigterm_for_as_long_as_its_reader_needs() -> None:
     """torchrun sends it to the whole group, and the reader still finishes its step and saves."""
     done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True)
-    assert done.stdout == "still here\n"
-    assert done.returncode == -signal.SIGALRM
+    assert done.returncode == -signal.SIGALRM, done.stderr  # of its own alarm, later
 
 
 class Stuck(Dataset):
@@ -74,7 +72,7 @@ def test_who_stops_reading_leaves_no_worker_behind(monkeypatch: pytest.MonkeyPat
     )
     items = workers.read(loader)
     assert next(items) == 0
-    assert stuck.asked.wait(60)
+    assert stuck.asked.wait(250)
     assert len(set(active_children()) - before) == 2
     items.close()
     assert not set(active_children()) - before

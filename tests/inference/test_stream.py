@@ -79,7 +79,7 @@ def test_wrong_arguments_are_said_at_once(folder: Path) -> None:
     detector = ColourDetector()
     with pytest.raises(FileNotFoundError, match="nowhere"):
         stream(detector, folder / "nowhere", "red")
-    for count in (0, 1.5):
+    for count in (0, 1.5, True, "2"):
         with pytest.raises(ValueError, match="every"):
             stream(detector, folder, "red", every=count)
         with pytest.raises(ValueError, match="batch_size"):
@@ -175,7 +175,10 @@ def test_a_new_video_begins_new_objects(tmp_path: Path) -> None:
 
 def test_closing_early_ends_the_thread_and_the_video(tmp_path: Path) -> None:
     clip = film(tmp_path / "clip.mp4", 30)
+    before = set(threading.enumerate())  # other tests may not have ended theirs
     seen = stream(ColourDetector(), clip, "red square")
     next(seen)
+    (reader,) = set(threading.enumerate()) - before
+    assert reader.name.startswith("glipkit-ahead")
     seen.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("glipkit-ahead")]
+    assert not reader.is_alive()

@@ -18,7 +18,7 @@ from pathlib import Path
 from glipkit.runtime.locks import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 print("held", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -49,7 +49,7 @@ def test_kill_9_lets_go(tmp_path: Path) -> None:
 
 def linger(started) -> None:
     started.set()
-    time.sleep(60)
+    time.sleep(600)
 
 
 def test_forked_children_do_not_hold_it(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_forked_children_do_not_hold_it(tmp_path: Path) -> None:
     child = fork.Process(target=linger, args=(started,))
     child.start()
     try:
-        assert started.wait(timeout=30)
+        assert started.wait(timeout=300)
         lock.release()
         FolderLock(tmp_path).release()
     finally:
