@@ -82,11 +82,14 @@ class Visitor:
         self.one("#gk-text textarea").send_keys(words)
 
     def counts(self) -> tuple[int, int] | None:
-        """Boxes and forwards, once there is an answer."""
-        found = self.all("#gk-status [data-boxes]")
-        if not found:
-            return None
-        return tuple(int(found[0].get_attribute(f"data-{name}")) for name in ("boxes", "forwards"))
+        """Boxes and forwards, once there is an answer; of one moment, even while they change."""
+        found = self.browser.execute_script(
+            """
+            const said = document.querySelector('#gk-status [data-boxes]')?.dataset;
+            return said ? [Number(said.boxes), Number(said.forwards)] : null;
+            """
+        )
+        return found and tuple(found)
 
     def slide(self, slider: str, value: str) -> None:
         number = self.one(f"{slider} input[type=number]")
@@ -95,6 +98,10 @@ class Visitor:
 
     def value(self, slider: str) -> str:
         return self.one(f"{slider} input[type=number]").get_attribute("value")
+
+    def attribute(self, selector: str, name: str) -> str:
+        """Of a part that may be replaced while it is looked at."""
+        return self.wait(lambda: self.one(selector).get_attribute(name))
 
     def message(self) -> str:
         return self.wait(lambda: " ".join(t.text for t in self.all("[data-testid=toast-body]")))
@@ -140,9 +147,9 @@ def test_from_a_picture_to_boxes(
     visitor.wait(lambda: visitor.value("#gk-slider-0") == "0.01")  # it moves along
     many = visitor.counts()[0]
     assert many > 0
-    assert f"{many} box" in visitor.one("#gk-figure img").get_attribute("alt")
-    assert visitor.one("#gk-slider-0 label").text == words.split(" . ")[0]
-    assert visitor.texts("#gk-read mark") == words.split(" . ")
+    visitor.wait(lambda: f"{many} box" in visitor.attribute("#gk-figure img", "alt"))
+    visitor.wait(lambda: visitor.one("#gk-slider-0 label").text == words.split(" . ")[0])
+    visitor.wait(lambda: visitor.texts("#gk-read mark") == words.split(" . "))
 
     visitor.slide("#gk-slider-0", "1")
     visitor.wait(lambda: visitor.counts()[0] < many)
@@ -154,11 +161,10 @@ def test_from_a_picture_to_boxes(
 
     visitor.tab("Heat map")
     visitor.wait(lambda: visitor.all("#gk-heat img"))
-    heat = visitor.one("#gk-heat img")
-    before = heat.get_attribute("alt")
+    before = visitor.attribute("#gk-heat img", "alt")
     visitor.wait(lambda: len(visitor.all("#gk-tokens label")) >= 4)
     visitor.one("#gk-tokens label").click()
-    visitor.wait(lambda: visitor.one("#gk-heat img").get_attribute("alt") != before)
+    visitor.wait(lambda: visitor.attribute("#gk-heat img", "alt") != before)
     assert visitor.counts()[1] == forwards + 1
 
     visitor.tab("JSON")
@@ -181,7 +187,7 @@ def test_the_shipped_model_answers_about_a_drawing(browser: "webdriver.Chrome") 
         visitor.one("[data-example='0']").click()
         visitor.wait(visitor.counts)
         assert visitor.counts()[1] == 1
-        words = visitor.one("#gk-text textarea").get_attribute("value")
+        words = visitor.attribute("#gk-text textarea", "value")
         visitor.wait(lambda: visitor.texts("#gk-read mark") == words.split(" . "))
         visitor.slide("#gk-all", "1")
         visitor.wait(lambda: visitor.counts() == (0, 1))
