@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from glipkit.grounding.captions import MAX_TOKENS, free_prompt
 from glipkit.grounding.noun_phrases import noun_phrases
 from glipkit.grounding.tokenizer import Tokenizer
+from glipkit.inference.counts import whole
 from glipkit.structures.prompts import Phrase, Prompt
 
 AFTER_NAME = " . "  # after every name, the last one too (BEHAVIOUR 1)
@@ -42,7 +43,7 @@ def custom_prompt(caption: str, entities: Sequence[Sequence[Sequence[int]]]) -> 
         ValueError: not of that form, or a range is not inside the caption.
     """
     try:
-        spans = [[(int(start), int(end)) for start, end in ranges] for ranges in entities]
+        spans = [[(whole(start), whole(end)) for start, end in ranges] for ranges in entities]
     except (TypeError, ValueError) as error:
         raise ValueError(
             "custom_entity must list, for each phrase, its character ranges, like "

@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from glipkit.data.transforms import TestTransform
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.alignment import Alignment, align
 from glipkit.inference.asked import Asked, Texts
+from glipkit.inference.counts import check_count
 from glipkit.inference.found import Found
 from glipkit.inference.pictures import picture_source, read_picture
 from glipkit.inference.stream import stream
@@ -146,8 +147,7 @@ class PhraseDetector:
             ValueError, TypeError: words, numbers or shapes are not usable; says which and why.
             MemoryError: there is not enough memory for one picture and one prompt.
         """
-        if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise ValueError(f"batch_size is a whole number from 1 on, got {batch_size}")
+        check_count(batch_size, "batch_size")
         given = list(pictures) if isinstance(pictures, _MANY) else [pictures]
         asked = self._asked(text, len(given), spans, negative_prompts)
         levels = self._levels(threshold, asked)

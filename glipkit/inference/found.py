@@ -2,7 +2,6 @@
 
 import io
 import json
-import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from torch import Tensor
 from glipkit import __version__
 from glipkit.evaluation.coco_results import decimals, to_coco_results
 from glipkit.inference.asked import Asked
+from glipkit.inference.counts import whole
 from glipkit.inference.formats import data_frame, supervision_detections
 from glipkit.runtime.files import replacing, write_atomically
 from glipkit.structures.detections import Detections
@@ -284,7 +284,7 @@ class Found:
                 "phrase_ids": _whole(row["phrase_id"] for row in rows),
                 "phrases": tuple(map(str, data["phrases"])),
                 "source": data["source"],
-                "size": tuple(map(operator.index, data["size"])),
+                "size": tuple(map(whole, data["size"])),
                 "asked": Asked.from_json(data["asked"]),
             }
             if tracked:
@@ -344,4 +344,4 @@ class Found:
 
 def _whole(numbers: Iterable[int]) -> Tensor:
     """Whole numbers as (N,) int64; TypeError for others, which torch would round."""
-    return torch.tensor([operator.index(number) for number in numbers], dtype=torch.int64)
+    return torch.tensor([whole(number) for number in numbers], dtype=torch.int64)

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from glipkit.data.images import ImageError
+from glipkit.inference.counts import check_count
 from glipkit.inference.pictures import read_picture
 from glipkit.inference.sources import find_sources, is_video
 from glipkit.inference.video import read_video
@@ -60,8 +60,7 @@ def read_frames(
         FileNotFoundError: a path, folder or pattern means nothing that is there.
         ImageError: (strict) a picture or video cannot be read.
     """
-    if not isinstance(every, Integral) or every < 1:  # 1.5 would take every third
-        raise ValueError(f"every counts frames and is a whole number from 1 on, got {every}")
+    check_count(every, "every")  # 1.5 would take every third
     return _walk(_items(source), every=every, bgr=bgr, strict=strict, failures=failures)
 
 

@@ -1,11 +1,11 @@
 """Phrases that the caller marked himself: character ranges of a text, checked."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 from glipkit.grounding.captions import free_prompt
 from glipkit.grounding.tokenizer import Tokenizer
+from glipkit.inference.counts import whole
 from glipkit.inference.plain_text import described, has_words
 from glipkit.structures.prompts import Prompt
 
@@ -46,7 +46,7 @@ def _pairs(index: int, mark: Any) -> list[tuple[int, int]]:
     is_list = isinstance(mark, Sequence) and all(isinstance(each, Sequence) for each in mark)
     try:
         pairs = mark if is_list else [mark]
-        return [(operator.index(start), operator.index(end)) for start, end in pairs]
+        return [(whole(start), whole(end)) for start, end in pairs]
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"spans[{index}] is (start, end) or a list of such pairs of whole numbers, got "

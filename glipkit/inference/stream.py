@@ -5,11 +5,11 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from numbers import Integral
 from typing import Any, TypeVar
 
 from glipkit.data.images import ImageError
 from glipkit.inference.asked import Texts
+from glipkit.inference.counts import check_count
 from glipkit.inference.found import Found
 from glipkit.inference.frames import Frame, read_frames
 from glipkit.inference.tracking import IouTracker
@@ -103,8 +103,7 @@ def stream_frames(
             "a stream asks the same of all its pictures, got one text per picture (Texts); for "
             "that call the detector with lists"
         )
-    if not isinstance(batch_size, Integral) or batch_size < 1:
-        raise ValueError(f"batch_size is a whole number from 1 on, got {batch_size}")
+    check_count(batch_size, "batch_size")
     if not isinstance(track, bool | IouTracker):
         raise TypeError(f"track is True, False or an IouTracker, got {track!r}")
     tracker = IouTracker() if track is True else track or None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from glipkit.inference.counts import check_count
 from glipkit.inference.found import Found
 from glipkit.structures.boxes import iou
 
@@ -59,7 +60,7 @@ class IouTracker:
         smoothing: share of the old speed in the new one, in [0, 1).
 
     Raises:
-        ValueError: one of them is out of its range.
+        ValueError: one of them is out of its range, or frames are no whole number.
     """
 
     def __init__(
@@ -72,10 +73,8 @@ class IouTracker:
     ) -> None:
         if not 0 < min_iou <= 1:
             raise ValueError(f"min_iou is above 0 and at most 1, got {min_iou}")
-        if max_age < 0 or min_hits < 1:
-            raise ValueError(
-                f"max_age is at least 0 and min_hits at least 1, got {max_age} and {min_hits}"
-            )
+        check_count(max_age, "max_age", least=0)
+        check_count(min_hits, "min_hits")
         if not 0 <= smoothing < 1:
             raise ValueError(f"smoothing is at least 0 and below 1, got {smoothing}")
         self._min_iou = min_iou

@@ -220,6 +220,8 @@ def test_a_sentence_is_noun_phrases() -> None:
         (["cat"], SPANS, "got a list of class names"),
         (CAPTION, [[0, 12], [27, 32]], r"like \[\[\[0, 12\]\]"),
         (CAPTION, [[[0, 99]]], "claims characters"),
+        (CAPTION, [[[0.0, 12.9]]], r"like \[\[\[0, 12\]\]"),
+        (CAPTION, [[[False, True]]], r"like \[\[\[0, 12\]\]"),
         ("word " * 300, None, "300|tokens"),
     ],
 )

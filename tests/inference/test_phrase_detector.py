@@ -107,7 +107,7 @@ def test_only_pictures_that_pad_alike_share_a_batch(
     monkeypatch.setattr(detector.detector, "each", watch)
     detector(pictures, NAMES, batch_size=3)
     assert sorted(shape[0] for shape in shapes) == [1, 1, 1, 1, 3]
-    for size in (0, 1.5):
+    for size in (0, 1.5, True):
         with pytest.raises(ValueError, match=f"batch_size is a whole number from 1 on, got {size}"):
             detector(pictures, NAMES, batch_size=size)
 

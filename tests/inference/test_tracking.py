@@ -102,8 +102,10 @@ def test_nothing_found_is_fine() -> None:
     ("wrong", "word"),
     [
         ({"min_iou": 0}, "min_iou"),
-        ({"max_age": -1}, "max_age"),
-        ({"min_hits": 0}, "min_hits"),
+        ({"max_age": -1}, "max_age is a whole number from 0 on, got -1"),
+        ({"max_age": float("nan")}, "max_age"),  # which would forget everything at once
+        ({"min_hits": 0}, "min_hits is a whole number from 1 on, got 0"),
+        ({"min_hits": True}, "min_hits"),
         ({"smoothing": 1}, "smoothing"),
     ],
 )

@@ -146,6 +146,7 @@ def test_marked_phrases_are_taken_as_they_are(bert: Tokenizer) -> None:
         ([()], ValueError, r"spans\[0\] is empty"),
         ([], ValueError, "came without phrases"),
         ([(0, 1.5)], TypeError, r"spans\[0\] is \(start, end\)"),
+        ([(False, True)], TypeError, "whole numbers"),
         ([(0, 1, 2)], TypeError, "whole numbers"),
         ([3], TypeError, "whole numbers"),
         ("0-3", TypeError, "spans is a list"),
