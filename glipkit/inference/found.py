@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,9 +43,9 @@ class FoundBox(NamedTuple):
 class Found:
     """What was found in one picture: N boxes, the best first.
 
-    Iterate over it, index it (`found[0]` is a `FoundBox`, `found[:5]` or a mask is a `Found`), or
-    take the tensors, which are on the CPU. Boxes lie inside the picture. It never changes: `above`
-    and the like make another one.
+    Iterate over it, index it (`found[0]` is a `FoundBox`; of a slice, a list of numbers or a mask
+    it is a `Found`, the best first again), or take the tensors, which are on the CPU. Boxes lie
+    inside the picture. It never changes: `above` and the like make another one.
 
     Raises:
         ValueError: shapes do not agree, a phrase id has no phrase, a number is not finite, or
@@ -121,12 +121,29 @@ class Found:
             yield FoundBox(tuple(box), score, label, track)
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "FoundBox | Found":
-        if isinstance(index, Integral):
-            position = range(len(self))[index]  # IndexError as for a list
+        chosen = self._chosen(index)
+        if chosen.dim() == 0:
+            position = range(len(self))[int(chosen)]  # IndexError as for a list
             return next(iter(self[position : position + 1]))
         return replace(
-            self, **{name: getattr(self, name)[index] for name in ("boxes", *self._rows())}
+            self, **{name: getattr(self, name)[chosen] for name in ("boxes", *self._rows())}
         )
+
+    def _chosen(self, index: Any) -> Tensor:
+        """What an index means: a number, () int64; several, (K,) int64; or a mask, (N,) bool."""
+        if isinstance(index, slice):
+            return torch.arange(len(self))[index]
+        try:
+            chosen = torch.as_tensor(index).cpu()
+        except (TypeError, ValueError, RuntimeError):  # text, None, lists of different lengths
+            chosen = torch.empty(1, 1)
+        is_mask = chosen.dtype == torch.bool
+        is_none = chosen.is_floating_point() and chosen.numel()
+        if is_none or chosen.dim() > 1 or (is_mask and chosen.dim() == 0):
+            raise TypeError(
+                f"boxes are chosen by a number, a slice, a list of numbers or a mask, got {index!r}"
+            )
+        return chosen if chosen.numel() else chosen.long()
 
     def __repr__(self) -> str:
         by_phrase = defaultdict(list)

@@ -66,8 +66,14 @@ def test_a_list_of_boxes() -> None:
     assert found[:2].labels == ["a dog", "a cat"]
     assert found[found.scores > 0.8].labels == ["a dog"]
     assert found[[1]].labels == ["a cat"]
+    assert found[found.scores.argmin()] == found[2]
+    assert found[(0, 2)].labels == found[torch.tensor([True, False, True])].labels == ["a dog"] * 2
+    assert len(found[[]]) == len(nothing()[nothing().scores > 0.5]) == 0
     with pytest.raises(IndexError):
         found[3]
+    for wrong in (True, 1.0, [0.5], "a cat", None, torch.zeros(2, 2).long(), [[0, 1]]):
+        with pytest.raises(TypeError, match="by a number, a slice, a list of numbers or a mask"):
+            found[wrong]
     assert not nothing()
     assert list(nothing()) == []
 
