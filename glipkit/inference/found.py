@@ -66,8 +66,8 @@ class Found:
         size = self.picture.size if self.picture is not None else self.size
         if size is None:
             raise ValueError("Found needs the picture or its size=(width, height), got neither")
-        if len(size) != 2:
-            raise ValueError(f"size is (width, height), got {size}")
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"size is (width, height) in pixels, from 1 on, got {tuple(size)}")
         if self.size is not None and tuple(self.size) != tuple(size):
             raise ValueError(f"the picture is {size} (width, height), but size={self.size}")
         count = len(self.boxes)
@@ -218,7 +218,9 @@ class Found:
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".json":
-            write_atomically(path, json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n")
+            text = json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n"
+            # Names of files need not be text: what is none is escaped, and read back by JSON.
+            write_atomically(path, text.encode(errors="backslashreplace").decode())
             return path
         if suffix not in _PICTURES:
             raise ValueError(

@@ -87,7 +87,8 @@ def test_a_list_of_boxes() -> None:
         ({"phrase_ids": torch.tensor([0, 1, 2])}, "phrase_ids index 2 phrases"),
         ({"scores": torch.tensor([0.1, 0.2, torch.nan])}, "not finite"),
         ({"picture": None}, "needs the picture or its size"),
-        ({"picture": None, "size": (120,)}, r"size is \(width, height\), got \(120,\)"),
+        ({"picture": None, "size": (120,)}, r"size is \(width, height\).*got \(120,\)"),
+        ({"picture": None, "size": (0, 90)}, r"from 1 on, got \(0, 90\)"),
         ({"size": (90, 120)}, r"picture is \(120, 90\)"),
     ],
 )
@@ -156,6 +157,13 @@ def test_save_by_suffix(tmp_path: Path) -> None:
     with Image.open(tmp_path / "out.PNG") as image:
         assert image.tobytes() == found.picture.tobytes()
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_names_of_files_that_are_no_text_are_saved(tmp_path: Path) -> None:
+    found = answer(source="caf\udce9/\u732b.jpg")  # Latin-1 on a disk that others read as UTF-8
+    text = found.save(tmp_path / "out.json").read_bytes().decode()
+    assert '"caf\\udce9/\u732b.jpg"' in text
+    assert same(Found.from_json(json.loads(text)), found)
 
 
 def test_save_refuses_what_it_cannot_write(tmp_path: Path) -> None:
