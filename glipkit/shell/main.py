@@ -1,10 +1,12 @@
 """The `glipkit` command: which word was typed, and what to say when it fails."""
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from glipkit import __version__
 
@@ -61,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(words[1:])
     try:
-        return command.run(args)
+        with _any_letter_printed():
+            return command.run(args)
     except KeyboardInterrupt:
         sys.stderr.write("glipkit: interrupted\n")
         return INTERRUPTED
@@ -74,6 +77,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     finally:
         logs.close_logging()  # whoever calls this from Python gets the logging of before back
+
+
+@contextlib.contextmanager
+def _any_letter_printed() -> Iterator[None]:
+    """Letters that the terminal's encoding lacks, and names of files that are no text, as escapes.
+
+    So does stderr anyway; on stdout they would end hours of work with a UnicodeEncodeError.
+    """
+    stdout = sys.stdout
+    if not isinstance(stdout, io.TextIOWrapper):  # somebody's own; takes what it takes
+        yield
+        return
+    before = stdout.errors
+    stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stdout.reconfigure(errors=before)
 
 
 def _usage() -> str:

@@ -1,6 +1,7 @@
 """The command itself: its words, its help, its examples, its exit status."""
 
 import importlib
+import io
 import logging
 import shlex
 import subprocess
@@ -139,6 +140,20 @@ def test_examples_of_others_are_understood(
     assert [run_example(line) for line in lines] == [0] * len(lines)
     assert len(seen) == len(lines)
     assert all(hasattr(args, word) for args in seen)
+
+
+def test_letters_that_the_terminal_lacks_end_no_work(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    Path("shots/caf\udce9.png").write_text("no picture")  # a name that is no UTF-8
+    assert main(["detect", "shots", "--text", "red \u732b . blue", "--out", "found"]) == 1
+    terminal.flush()
+    said = terminal.buffer.getvalue().decode("ascii")
+    assert "red \\u732b" in said
+    assert "shots/caf\\udce9.png: cannot be read" in said
+    assert terminal.errors == "strict"
 
 
 def test_logging_is_as_before_afterwards(tmp_path: Path) -> None:
