@@ -76,6 +76,7 @@ def class_prompts(
     max_tokens: int = MAX_TOKENS,
     separator: str = SEPARATOR,
     caption_prompts: Sequence[Mapping[str, str]] | None = None,
+    name_unknown: bool = True,
 ) -> list[Prompt]:
     """The names in as many prompts as needed, in order; none is ever cut.
 
@@ -90,6 +91,7 @@ def class_prompts(
         max_tokens: the text encoder's limit, [CLS] and [SEP] included.
         separator: between two names.
         caption_prompts: as in `class_prompt`.
+        name_unknown: name the classes of unknown words in the log.
 
     Returns:
         Prompts whose phrases, one prompt after the other, are `names`.
@@ -101,7 +103,14 @@ def class_prompts(
     """
     check_chunk_size(chunk_size)
     spoken = _spoken_names(names, caption_prompts)
-    lengths = _token_counts(names, spoken, tokenizer, max_tokens)
+    lengths, unknown = _token_counts(names, spoken, tokenizer, max_tokens)
+    if unknown and name_unknown:
+        logger.warning(
+            "%d classes have only words that the text encoder does not know, so it cannot tell "
+            "them apart: %s",
+            len(unknown),
+            _listed(unknown),
+        )
     _warn_about_twins(names, spoken)
     gap = tokenizer.count(separator) - NUM_SPECIAL
 
@@ -203,8 +212,8 @@ def _said(index: int, said: Mapping[str, str]) -> Spoken:
 
 def _token_counts(
     names: Sequence[str], spoken: Sequence[Spoken], tokenizer: Tokenizer, max_tokens: int
-) -> list[int]:
-    """Tokens that each class adds to a caption."""
+) -> tuple[list[int], list[str]]:
+    """Tokens that each class adds to a caption, and the classes of which none is known."""
     lengths = []
     unknown = []
     for index, (name, said) in enumerate(zip(names, spoken)):
@@ -222,14 +231,7 @@ def _token_counts(
                 f"class {index} {_quoted(name)} has {lengths[-1]} tokens; a prompt holds "
                 f"{max_tokens - NUM_SPECIAL} besides [CLS] and [SEP]. Describe it in fewer words"
             )
-    if unknown:
-        logger.warning(
-            "%d classes have only words that the text encoder does not know, so it cannot tell "
-            "them apart: %s",
-            len(unknown),
-            _listed(unknown),
-        )
-    return lengths
+    return lengths, unknown
 
 
 def _warn_about_twins(names: Sequence[str], spoken: Sequence[Spoken]) -> None:

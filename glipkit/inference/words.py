@@ -13,13 +13,13 @@ from glipkit.grounding.captions import (
 from glipkit.grounding.noun_phrases import noun_phrases
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.asked import Asked, Texts
+from glipkit.inference.known_words import word_notes
 from glipkit.inference.marks import Marks, marked_prompt
 from glipkit.inference.plain_text import (
     bare,
     checked_names,
     checked_text,
     has_words,
-    is_latin,
     pieces,
     plain,
     short,
@@ -162,12 +162,12 @@ class _Reader:
             for prompt in prompts
         )
         phrases = [phrase for prompt in prompts for phrase in prompt.phrases]
-        known = [
-            bool((prompt.token_ids[row > 0] != self.tokenizer.unknown_id).any())
-            for prompt in tokenized
-            for row in prompt.phrase_tokens
-        ]
-        self._check_known([phrase.text for phrase in phrases], known)
+        self.notes += word_notes(
+            [phrase.text for phrase in phrases],
+            tokenized,
+            unknown_id=self.tokenizer.unknown_id,
+            num_wanted=len(phrases) - len(self.unwanted),
+        )
         return Asked(
             prompts=tokenized,
             captions=tuple(prompt.caption for prompt in prompts),
@@ -179,20 +179,6 @@ class _Reader:
             notes=tuple(self.notes),
         )
 
-    def _check_known(self, phrases: Sequence[str], known: Sequence[bool]) -> None:
-        unknown = [phrase for phrase, is_known in zip(phrases, known) if not is_known]
-        if not any(known[: len(known) - len(self.unwanted)]):
-            raise ValueError(
-                f"the text encoder knows no word of {short(', '.join(unknown))!r}; its vocabulary "
-                f"is English, without emoji and with little of other scripts: say it in English"
-            )
-        if unknown:
-            shown = short(", ".join(map(repr, unknown)))
-            self.notes.append(f"words unknown to the text encoder, told apart by nothing: {shown}")
-        if foreign := [phrase for phrase in phrases if not is_latin(phrase)]:
-            shown = short(", ".join(map(repr, foreign)))
-            self.notes.append(f"the text encoder learnt English, say in English: {shown}")
-
     def _class_prompts(self, names: Sequence[str], *, is_free: bool) -> list[Prompt]:
         return class_prompts(
             names,
@@ -201,6 +187,7 @@ class _Reader:
             max_tokens=self.max_tokens,
             separator=self.separator,
             caption_prompts=[_said(name) for name in names] if is_free else None,
+            name_unknown=False,  # a note does
         )
 
     def _with_unwanted(self, prompt: Prompt) -> list[Prompt]:

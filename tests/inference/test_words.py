@@ -268,6 +268,11 @@ def test_words_that_nobody_knows(bert: Tokenizer, caplog: pytest.LogCaptureFixtu
     asked = read_words(f"a cat . {balloon}", bert)
     assert asked.phrases == ("a cat", balloon)
     assert f"unknown to the text encoder, told apart by nothing: '{balloon}'" in caplog.text
+    for text in (f"a cat . {thai}", ["cat", thai], f"a cat and {thai}"):  # each is noted once
+        caplog.clear()
+        asked = read_words(text, bert)
+        assert [record.message for record in caplog.records] == list(asked.notes)
+        assert [thai in note for note in asked.notes] == [True]
 
 
 def test_other_scripts_are_said_to_mean_little(bert: Tokenizer) -> None:
