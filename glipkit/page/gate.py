@@ -1,5 +1,6 @@
 """What the page's web server lets through: gradio has many more doors than one page needs."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ _READ = frozenset(
 )
 _READ_BELOW = ("/assets/", "/static/", "/svelte/", f"{_API}/heartbeat/")
 _UPLOAD = f"{_API}/upload"
-_WRITE = frozenset({_UPLOAD, f"{_API}/queue/join", f"{_API}/cancel", f"{_API}/reset"})
+_JOIN = f"{_API}/queue/join"
+_WRITE = frozenset({_UPLOAD, _JOIN, f"{_API}/cancel", f"{_API}/reset"})
 
 _OVERHEAD = 16_384  # of a form around the file in it
 _QUESTION = 262_144  # bytes of a question: words, thresholds, the name of an upload
@@ -80,6 +82,12 @@ class Gate:
             return
         if scope["path"] == _UPLOAD:
             make_room(self.folder, self.limits.upload_bytes, self.limits)
+        elif scope["path"] == _JOIN:
+            question = await _whole(receive)
+            if not self._may_ask(question):
+                await _say(send, 400, "Only pictures that were uploaded here can be searched.")
+                return
+            receive = _once_more(question, receive)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -112,11 +120,36 @@ class Gate:
 
     def _may_read(self, path: str) -> bool:
         if path.startswith(_FILE):
-            file = Path(path.removeprefix(_FILE))
-            if "\0" in path:  # which no file system can be asked about
-                return False
-            return file.is_absolute() and file.resolve().is_relative_to(self.folder)
+            return self._is_upload(path.removeprefix(_FILE))
         return path in _READ or path.startswith(_READ_BELOW)
+
+    def _may_ask(self, question: bytes) -> bool:
+        """Whether all files that a question names are uploads, in whichever of its fields.
+
+        gradio takes a description of a file in every field, in that of the words too, and fetches
+        the file, from anywhere on the network and of any size, before it looks at what it is for.
+        """
+        try:
+            waiting = [json.loads(question)]
+        except (ValueError, RecursionError):
+            return False
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, dict):
+                path = part.get("path")
+                if path is not None and not (isinstance(path, str) and self._is_upload(path)):
+                    return False
+                part = list(part.values())
+            if isinstance(part, list):
+                waiting += part
+        return True
+
+    def _is_upload(self, path: str) -> bool:
+        try:
+            file = Path(path).resolve()
+        except ValueError:  # no file system can be asked about such a name
+            return False
+        return "\0" not in path and Path(path).is_absolute() and file.is_relative_to(self.folder)
 
 
 def _is_of_another_site(headers: Mapping[bytes, str]) -> bool:
@@ -138,6 +171,26 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[: host.find("]") + 1]
     return host.partition(":")[0].lower()
+
+
+async def _whole(receive: Receive) -> bytes:
+    """The body of a request, whose length was looked at before; what came of it, if it breaks."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
+
+
+def _once_more(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, for those behind; then what else comes."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
 
 
 async def _say(send: Send, status: int, text: str) -> None:

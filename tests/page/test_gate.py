@@ -1,4 +1,5 @@
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,14 @@ from glipkit.page.gate import Gate
 from glipkit.page.limits import Limits
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
+JOIN = "/gradio_api/queue/join"
+QUESTION = b'{"data": [null, "a cat"], "fn_index": 3}'
 
 
 async def behind(scope, receive, send) -> None:
+    if scope["path"] == JOIN:
+        assert (await receive())["body"] == QUESTION
+        assert await receive() == {"type": "http.disconnect"}
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"inside"})
 
@@ -22,6 +28,7 @@ def request(
     host: str = "127.0.0.1:7860",
     length: int | None = None,
     hosts: frozenset[str] | None = LOCAL,
+    body: bytes | None = None,
     **more: str,
 ) -> tuple[int, str, dict[bytes, bytes]]:
     """Status, text and headers of an answer."""
@@ -35,8 +42,14 @@ def request(
     async def send(message) -> None:
         sent.append(message)
 
-    async def receive() -> None:
-        raise AssertionError("what is refused must not be read")
+    parts = [] if body is None else [body[:7], body[7:]]
+
+    async def receive() -> dict:
+        assert body is not None, "what is refused must not be read"
+        if not parts:
+            return {"type": "http.disconnect"}
+        part = parts.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
 
     limits = Limits(upload_bytes=1_000_000, stored_bytes=3_000_000)
     gate = Gate(behind, folder=folder, limits=limits, hosts=hosts)
@@ -99,7 +112,7 @@ def test_an_upload_drives_out_older_ones(tmp_path: Path) -> None:
     old = [tmp_path / f"{number}.png" for number in range(3)]
     for path in old:
         path.write_bytes(bytes(1_000_000))
-    assert request(tmp_path, "/gradio_api/queue/join", "POST", length=5)[0] == 200
+    assert request(tmp_path, JOIN, "POST", length=40, body=QUESTION)[0] == 200
     assert sum(path.exists() for path in old) == 3
     assert request(tmp_path, "/gradio_api/upload", "POST", length=5)[0] == 200
     assert sum(path.exists() for path in old) == 2
@@ -108,7 +121,7 @@ def test_an_upload_drives_out_older_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
 def test_a_length_that_is_not_meant_is_refused(tmp_path: Path, path: str) -> None:
     """Of Content-Length and Transfer-Encoding the server believes the latter: there is no limit."""
-    assert request(tmp_path, path, "POST", length=5)[0] == 200
+    assert request(tmp_path, path, "POST", length=40, body=QUESTION)[0] == 200
     assert request(tmp_path, path, "POST", length=5, transfer_encoding="chunked")[0] == 411
 
 
@@ -129,12 +142,34 @@ def test_other_web_sites_may_not_send_in_a_visitors_name(tmp_path: Path, path: s
             {"origin": "http://127.0.0.1:7860"},
             {},
         ):
-            assert request(tmp_path, path, "POST", **how, **headers)[0] == 200, headers
+            answer = request(tmp_path, path, "POST", **how, **headers, body=QUESTION)
+            assert answer[0] == 200, headers
 
 
 def test_questions_are_limited_too(tmp_path: Path) -> None:
-    assert request(tmp_path, "/gradio_api/queue/join", "POST", length=5_000)[0] == 200
-    assert request(tmp_path, "/gradio_api/queue/join", "POST", length=10**6)[0] == 413
+    assert request(tmp_path, JOIN, "POST", length=5_000, body=QUESTION)[0] == 200
+    assert request(tmp_path, JOIN, "POST", length=10**6)[0] == 413
+
+
+def test_questions_name_no_file_but_uploads(tmp_path: Path, monkeypatch) -> None:
+    """In no field: gradio fetches what any of them describes, though the page asks for words."""
+
+    def asked(data: object) -> int:
+        question = json.dumps({"data": data, "fn_index": 3}).encode()
+        monkeypatch.setitem(globals(), "QUESTION", question)
+        return request(tmp_path, JOIN, "POST", length=len(question), body=question)[0]
+
+    upload = {"path": str(tmp_path / "a" / "b.png"), "meta": {"_type": "gradio.FileData"}}
+    assert asked([upload, "a cat"]) == asked([{"path": None}, "path"]) == 200
+    for path in (
+        *("https://example.com/a.png", "/etc/passwd", "a.png", "", 7, ["x"], "\ud800", "a\0b"),
+        *(str(tmp_path / ".." / "a.png"), f"{tmp_path}/a\0b"),
+    ):
+        file = {**upload, "path": path}
+        for data in ([file, "a cat"], [upload, file], [None, {"deep": [0, {"er": file}]}]):
+            assert asked(data) == 400, path
+    for body in (b"", b"{", b"\xff", b"[" * 100_000):
+        assert request(tmp_path, JOIN, "POST", length=len(body), body=body)[0] == 400
 
 
 def test_a_page_of_this_machine_answers_to_its_names_alone(tmp_path: Path) -> None:
