@@ -5,8 +5,10 @@ import os
 import pickle
 import re
 import shutil
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,13 @@ _HARMLESS = [
     *(type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "u8", "?")),
 ]
 
+# What Python's zipfile raises when it opens and reads a damaged file: RuntimeError where a bit says
+# that it is encrypted or too new, ValueError where a name is no text, OSError where a place lies
+# before the file's beginning.
+DAMAGED_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(RuntimeError, ValueError, EOFError, OSError),
+)
 # What unpickling a damaged file may raise: the list of Python's pickle documentation, and what
 # torch's reader adds.
 _DAMAGED = (
@@ -225,10 +234,10 @@ def _torch_zip(path: Path, size: int) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except DAMAGED_ZIP as error:
         raise CheckpointError(
             f"{path} is truncated or damaged: it begins like a file of torch.save, but after "
-            f"{size:,} bytes the directory at its end is missing ({error}). Fetch it again"
+            f"{size:,} bytes the directory at its end is missing or wrong ({error}). Fetch it again"
         ) from error
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(

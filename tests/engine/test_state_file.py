@@ -93,6 +93,24 @@ def test_a_damaged_file_gives_way_to_the_one_before(
     assert read_state(tmp_path)["step"] == 2
 
 
+@pytest.mark.parametrize(
+    ("place", "bit"),
+    [(6, 7), (8, 0), (10, 3), (21, 0), (34, 1), (46, 7)],
+    ids=["version", "encrypted", "compressed", "size", "disk", "name"],
+)
+def test_a_bit_of_the_directory_at_the_end_is_damage_too(
+    tmp_path: Path, place: int, bit: int
+) -> None:
+    """Neither Python nor torch sees all of these, and Python has many words for them."""
+    write_state(tmp_path, state(1))
+    write_state(tmp_path, state(2))
+    content = bytearray((tmp_path / LAST).read_bytes())
+    content[content.index(b"PK\x01\x02") + place] ^= 1 << bit  # of its first entry
+    (tmp_path / LAST).write_bytes(content)
+    assert read_state(tmp_path)["step"] == 1
+    assert (tmp_path / DAMAGED).exists()
+
+
 def test_nothing_whole_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no state of a run in"):
         read_state(tmp_path)

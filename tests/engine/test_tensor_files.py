@@ -210,6 +210,17 @@ def test_says_that_a_file_is_truncated(kind, part, tmp_path):
         read_tensors(file)
 
 
+@pytest.mark.parametrize(("place", "bit"), [(6, 7), (46, 7)], ids=["version", "name"])
+def test_says_that_the_directory_at_the_end_is_damaged(weights, place, bit, tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save(weights, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + place] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"truncated or damaged.*Fetch it again"):
+        read_tensors(path)
+
+
 def test_tells_other_zip_files_apart(tmp_path):
     file = tmp_path / "w.pth"
     with zipfile.ZipFile(file, "w") as archive:
