@@ -9,6 +9,7 @@ from glipkit.config.yaml_files import read_settings
 from glipkit.data.archive import unpack
 from glipkit.data.download import SUMS, fetch, read_sums, record_sum
 from glipkit.runtime.files import write_atomically
+from glipkit.runtime.locks import FolderLock
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +67,21 @@ def download(
     Raises:
         DownloadError: an archive cannot be fetched, or has another SHA-256.
         ArchiveError: it does not unpack to harmless files.
-        ValueError: `sums` is not of that form.
+        ValueError: `sums` is not of that form, or another process fetches into this folder.
     """
+    given = read_sums(sums) if sums is not None else {}
+    lock = FolderLock(root / ARCHIVES)  # two would add to one file by turns
+    try:
+        return _download(archives, root, source, given)
+    finally:
+        lock.release()
+
+
+def _download(
+    archives: Mapping[str, Sequence[str]], root: Path, source: str, given: Mapping[str, str]
+) -> list[str]:
     place = root / ARCHIVES
     own = place / SUMS
-    given = read_sums(sums) if sums is not None else {}
     missing = []
     for number, (name, promised) in enumerate(archives.items(), start=1):
         logger.info("archive %d of %d: %s", number, len(archives), name)

@@ -11,6 +11,7 @@ from local_server import LocalServer, local_server
 from glipkit.data.download import DownloadError, read_sums
 from glipkit.programs.odinw_download import archives_of, download
 from glipkit.programs.odinw_plan import suite_files
+from glipkit.runtime.locks import FolderLock
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RACCOON = CONFIGS / "odinw_13" / "Raccoon_Raccoon.v2-raw.coco.yaml"
@@ -69,6 +70,18 @@ def test_a_sum_that_is_given_is_checked(server: LocalServer, tmp_path: Path) -> 
     with pytest.raises(DownloadError, match="SHA-256"):
         download(archives_of([RACCOON]), tmp_path, source=server.url, sums=sums)
     assert not (tmp_path / "odinw").exists()
+
+
+def test_two_do_not_fetch_into_one_folder(server: LocalServer, tmp_path: Path) -> None:
+    archives = archives_of([RACCOON])
+    other = FolderLock(tmp_path / "odinw_archives")
+    with pytest.raises(ValueError, match="odinw_archives is in use by another run: process"):
+        download(archives, tmp_path, source=server.url)
+    assert server.asked == []
+    other.release()
+    for _ in range(2):
+        download(archives, tmp_path, source=server.url)
+    assert len(server.asked) == 1
 
 
 def test_paths_that_no_archive_brings_are_refused(tmp_path: Path) -> None:
