@@ -108,7 +108,7 @@ def status(*, count: int, model: str, device: str, seconds: float, forwards: int
         model: its name, plain text.
         device: where it is.
         seconds: that it took.
-        forwards: passes through it so far.
+        forwards: passes through it for this answer so far, heat maps included.
     """
     hint = (
         "" if count else "<em>Nothing reaches its threshold; lower it to see what is nearest.</em>"

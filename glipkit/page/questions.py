@@ -28,7 +28,7 @@ class Answer:
     picture: Image.Image  # RGB, for heat maps: as sent, or `shown` if that is smaller
     text: str
     seconds: float  # that the model took, reading the words included
-    forwards: int  # passes through the model on this page so far
+    forwards: int  # passes through the model that it took, one for each prompt
     alignment: Alignment | None = None
 
     def above(self, thresholds: Sequence[float]) -> Found:
@@ -52,7 +52,7 @@ class Answer:
 
 
 class Questions:
-    """Asks the model one thing at a time, and counts.
+    """Asks the model one thing at a time, and counts what it costs.
 
     Args:
         detector: the model.
@@ -62,7 +62,6 @@ class Questions:
     def __init__(self, detector: PhraseDetector, *, limits: Limits) -> None:
         self.detector = detector
         self.limits = limits
-        self.forwards = 0
         self._busy = threading.Lock()
 
     def ask(self, picture: Image.Image, text: object) -> Answer:
@@ -80,21 +79,19 @@ class Questions:
             start = time.perf_counter()
             found = self.detector(picture, words, threshold=0.0)
             seconds = time.perf_counter() - start
-            self.forwards += 1
-            forwards = self.forwards
         shown = shown_size(picture)
         kept = min(picture, shown, key=lambda image: image.width)  # what a session remembers
         found = replace(found, picture=None)
-        return Answer(found, shown, kept, words, seconds, forwards)
+        return Answer(found, shown, kept, words, seconds, forwards=len(found.asked.captions))
 
     def look(self, answer: Answer) -> Answer:
-        """The same answer with its alignment scores, which take another forward, once."""
+        """The same answer with its alignment scores, which take as many forwards again, once."""
         if answer.alignment is not None:
             return answer
         with self._busy:
             alignment = self.detector.alignment(answer.picture, answer.text)
-            self.forwards += 1
-            return replace(answer, alignment=alignment, forwards=self.forwards)
+        forwards = answer.forwards + len(answer.found.asked.captions)
+        return replace(answer, alignment=alignment, forwards=forwards)
 
     def _checked(self, text: object) -> str:
         if not isinstance(text, str) or not text.strip():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from fake_detector import FakeDetector
 from PIL import Image
@@ -18,7 +20,7 @@ def test_thresholds_need_no_forward() -> None:
     assert len(answer.found) == 6  # all of them, whatever their scores
     assert [len(answer.above(levels)) for levels in ([0.5, 0.5], [0.2, 0.8], [1, 1])] == [4, 4, 0]
     assert answer.above([0.2, 0.95]).phrase_ids.tolist() == [0, 0, 0]
-    assert desk.detector.calls == desk.forwards == answer.forwards == 1
+    assert desk.detector.calls == answer.forwards == 1
 
 
 def test_the_best_of_a_phrase() -> None:
@@ -35,7 +37,20 @@ def test_the_alignment_is_computed_once_and_when_asked() -> None:
     assert seen.alignment.tokens == ("cat", ".", "dog")
     assert desk.look(seen) is seen
     assert desk.detector.looks == 1
-    assert seen.forwards == desk.forwards == 2
+    assert (answer.forwards, seen.forwards) == (1, 2)
+    assert desk.ask(PICTURE, "cow").forwards == 1  # whatever others asked before
+
+
+def test_each_prompt_is_a_forward() -> None:
+    class OfThreePrompts(FakeDetector):
+        def __call__(self, *args, **how):
+            found = super().__call__(*args, **how)
+            return replace(found, asked=replace(found.asked, captions=("cat", "dog", "cow")))
+
+    desk = Questions(OfThreePrompts(), limits=Limits())
+    answer = desk.ask(PICTURE, "cat . dog . cow")
+    assert answer.forwards == 3
+    assert desk.look(answer).forwards == 6
 
 
 @pytest.mark.parametrize("text", ["", "  \n ", None, 7, ["cat"]])
