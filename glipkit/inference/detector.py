@@ -4,7 +4,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from numbers import Real
@@ -19,12 +18,12 @@ from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.alignment import Alignment, align
 from glipkit.inference.asked import Asked, Texts
 from glipkit.inference.counts import check_count
+from glipkit.inference.forward import full_digits, memory_errors
 from glipkit.inference.found import Found
 from glipkit.inference.pictures import picture_source, read_picture
 from glipkit.inference.stream import stream
 from glipkit.inference.words import read_words
 from glipkit.modeling.multi_prompt import Detector
-from glipkit.runtime.memory import is_out_of_memory
 from glipkit.structures.boxes import iou
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import pad_images, padded_size
@@ -180,7 +179,7 @@ class PhraseDetector:
         (asked,) = self._asked(text, 1, spans, ())
         image = read_picture(picture, bgr=bgr)
         images = pad_images([self.transform(image)], self.divisor)
-        with self._turn, _full_digits(self.device), _memory_errors(self.device, image):
+        with self._turn, full_digits(self.device), memory_errors(self.device, image):
             return align(self.detector, images, asked)
 
     def stream(self, source: Any, text: str | Sequence[str], **options: Any) -> Iterator[Found]:
@@ -268,7 +267,7 @@ class PhraseDetector:
         sizes = [(each.image.height, each.image.width) for each in batch]
         prompts = [each.asked.prompts for each in batch]
         try:
-            with self._turn, _full_digits(self.device), _memory_errors(self.device, batch[0].image):
+            with self._turn, full_digits(self.device), memory_errors(self.device, batch[0].image):
                 return self.detector.each(images, prompts, sizes)
         except MemoryError:
             if len(batch) == 1:
@@ -356,31 +355,3 @@ def _level(value: Any, phrase: str = "") -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"a threshold{of} is a number from 0 to 1, got {value}")
     return float(value)
-
-
-@contextmanager
-def _memory_errors(device: torch.device, image: Image.Image) -> Iterator[None]:
-    """Every way to say that memory ran out becomes a MemoryError that says what to do."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"not enough memory on {device} for one picture of {(image.height, image.width)} "
-            "(height, width) and one prompt; load the model on another device, or a smaller model"
-        ) from error
-
-
-@contextmanager
-def _full_digits(device: torch.device) -> Iterator[None]:
-    """Convolutions of a GPU in float32 where float32 is said, as in evaluation."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before

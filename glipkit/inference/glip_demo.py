@@ -23,6 +23,7 @@ from glipkit.engine.weights import find_here
 from glipkit.inference.box_list import BoxList
 from glipkit.inference.build import load_vocabulary, warn_of_descriptions
 from glipkit.inference.demo_words import custom_prompt, names_prompts, sentence_prompt
+from glipkit.inference.forward import full_digits, memory_errors
 from glipkit.modeling.build import build_detector, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.programs.evaluation import load_model
@@ -142,13 +143,15 @@ class GLIPDemo:
 
         Raises:
             TypeError, ValueError: the picture or the caption is not usable; says why.
+            MemoryError: there is not enough memory for the picture and one caption.
         """
         image = _as_rgb(original_image)
         pixels = pad_images([self._pixels(image)], self.cfg.DATALOADER.SIZE_DIVISIBILITY)
         prompts = self._prompts(original_caption, custom_entity)
         max_tokens = self.cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN
         tokens = [self.tokenizer(prompt, max_tokens=max_tokens) for prompt in prompts]
-        (found,) = self._detector(pixels, tokens, [(image.height, image.width)])
+        with full_digits(self.device), memory_errors(self.device, image):
+            (found,) = self._detector(pixels, tokens, [(image.height, image.width)])
         self.entities = [phrase.text for prompt in prompts for phrase in prompt.phrases]
         # Copies: what was made in inference mode may not be written to afterwards.
         predictions = BoxList(found.boxes.clone(), image.size)

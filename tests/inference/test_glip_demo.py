@@ -113,6 +113,37 @@ def test_answers_are_those_of_the_phrase_detector(
     assert (found.get_field("labels") - 1).tolist() == wanted.phrase_ids.tolist()
 
 
+def test_gpus_compute_with_all_digits(
+    demo: GLIPDemo, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the answers there would not be those of `glipkit.load`, which evaluates so."""
+    seen = []
+    encode = demo.model.encode_image
+
+    def watch(pixels: torch.Tensor) -> object:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return encode(pixels)
+
+    monkeypatch.setattr(demo.model, "encode_image", watch)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    demo.compute_prediction(picture, "a cat")
+    monkeypatch.setattr(demo, "device", torch.device("cuda"))  # as it calls itself; runs here
+    demo.compute_prediction(picture, "a cat")
+    assert seen == [True, False]
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_a_full_memory_is_said(
+    demo: GLIPDemo, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(pixels: torch.Tensor) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(demo.model, "encode_image", none)
+    with pytest.raises(MemoryError, match=r"on cpu for one picture of \(70, 100\)"):
+        demo.inference(picture, "a cat")
+
+
 def test_channels_are_bgr(demo: GLIPDemo, picture: np.ndarray) -> None:
     one = demo.compute_prediction(picture, CAPTION, SPANS)
     other = demo.compute_prediction(picture[:, :, ::-1], CAPTION, SPANS)
