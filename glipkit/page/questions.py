@@ -80,7 +80,8 @@ class Questions:
             found = self.detector(picture, words, threshold=0.0)
             seconds = time.perf_counter() - start
         shown = shown_size(picture)
-        kept = min(picture, shown, key=lambda image: image.width)  # what a session remembers
+        # What a session remembers: a file of some kilobytes can be 1 by 50 million pixels.
+        kept = min(picture, shown, key=lambda image: image.width * image.height)
         found = replace(found, picture=None)
         return Answer(found, shown, kept, words, seconds, forwards=len(found.asked.captions))
 

@@ -87,3 +87,5 @@ def test_no_large_picture_is_remembered() -> None:
     assert answer.found.size == (4000, 2000)  # boxes are in pixels of what was sent
     assert answer.picture.size == answer.shown.size == (1600, 800)
     assert questions().ask(PICTURE, "cat").picture.size == PICTURE.size
+    for long in ((1, 90_000), (90_000, 1), (3, 90_000)):
+        assert max(questions().ask(Image.new("RGB", long), "cat").picture.size) == 1600
