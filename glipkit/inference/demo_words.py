@@ -6,6 +6,7 @@ from glipkit.grounding.captions import MAX_TOKENS, free_prompt
 from glipkit.grounding.noun_phrases import noun_phrases
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.counts import whole
+from glipkit.inference.plain_text import has_words, short
 from glipkit.structures.prompts import Phrase, Prompt
 
 AFTER_NAME = " . "  # after every name, the last one too (BEHAVIOUR 1)
@@ -17,8 +18,10 @@ def sentence_prompt(caption: str) -> Prompt:
     Mentions in the same words are one phrase.
 
     Raises:
-        ValueError: the caption is blank.
+        ValueError: the caption has no words.
     """
+    if not has_words(caption):
+        raise ValueError(f"the caption {short(caption)!r} has no words to look for")
     mentions: dict[str, list[tuple[int, int]]] = {}
     for start, end in noun_phrases(caption):
         mentions.setdefault(caption[start:end].lower(), []).append((start, end))

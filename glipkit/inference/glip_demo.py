@@ -24,6 +24,7 @@ from glipkit.inference.box_list import BoxList
 from glipkit.inference.build import load_vocabulary, warn_of_descriptions
 from glipkit.inference.demo_words import custom_prompt, names_prompts, sentence_prompt
 from glipkit.inference.forward import full_digits, memory_errors
+from glipkit.inference.known_words import word_notes
 from glipkit.modeling.build import build_detector, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.programs.evaluation import load_model
@@ -89,6 +90,7 @@ class GLIPDemo:
         self.show_mask_heatmaps = show_mask_heatmaps
         self.masks_per_dim = masks_per_dim
         self.entities: list[str] = []
+        self._noted: list[str] = []  # of the last caption
         self._transform = build_test_transform(self.cfg)
         self._detector = build_detector(self.cfg, self.model)
 
@@ -150,9 +152,11 @@ class GLIPDemo:
         prompts = self._prompts(original_caption, custom_entity)
         max_tokens = self.cfg.MODEL.LANGUAGE_BACKBONE.MAX_QUERY_LEN
         tokens = [self.tokenizer(prompt, max_tokens=max_tokens) for prompt in prompts]
+        phrases = [phrase.text for prompt in prompts for phrase in prompt.phrases]
+        self._note(word_notes(phrases, tokens, unknown_id=self.tokenizer.unknown_id))
         with full_digits(self.device), memory_errors(self.device, image):
             (found,) = self._detector(pixels, tokens, [(image.height, image.width)])
-        self.entities = [phrase.text for prompt in prompts for phrase in prompt.phrases]
+        self.entities = phrases
         # Copies: what was made in inference mode may not be written to afterwards.
         predictions = BoxList(found.boxes.clone(), image.size)
         predictions.add_field("labels", found.phrase_ids + self.plus)
@@ -240,6 +244,13 @@ class GLIPDemo:
         found = self._detections(predictions)
         return _as_bgr(write_labels(_as_rgb(image), found, known, text_size=text_size))
 
+    def _note(self, notes: list[str]) -> None:
+        """Log what is to be said of the words; of a film that is asked the same, once."""
+        if notes != self._noted:
+            self._noted = notes
+            for note in notes:
+                logger.warning("%s", note)
+
     def _pixels(self, image: Image.Image) -> torch.Tensor:
         transform = replace(self._transform, min_size=self.min_image_size, max_size=sys.maxsize)
         height, width = resized_size((image.height, image.width), self.min_image_size, sys.maxsize)
@@ -258,7 +269,7 @@ class GLIPDemo:
             if custom_entity is not None:
                 return [custom_prompt(caption, custom_entity)]
             return [sentence_prompt(caption)]
-        if not isinstance(caption, Sized):
+        if not isinstance(caption, Sized) or isinstance(caption, bytes):
             raise TypeError(f"a caption is a sentence or a list of class names, got {caption!r}")
         if custom_entity is not None:
             raise ValueError("custom_entity marks phrases of a sentence; got a list of class names")

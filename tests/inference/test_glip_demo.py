@@ -246,6 +246,9 @@ def test_a_sentence_is_noun_phrases() -> None:
     [
         ("", None, "has no words"),
         ("   ", None, "has no words"),
+        ("?!", None, "has no words"),
+        ("\U0001f980\U0001f980", None, "knows no word of"),
+        (["\U0001f980"], None, "knows no word of"),
         ([], None, "no class name"),
         (["cat", " "], None, "class 1 is blank"),
         (["cat"], SPANS, "got a list of class names"),
@@ -263,6 +266,20 @@ def test_captions_that_say_nothing(
         demo.compute_prediction(picture, caption, entity)
 
 
+def test_words_that_the_model_does_not_know_are_noted(
+    demo: GLIPDemo, picture: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    russian = "\u043a\u0440\u0443\u0433"
+    for _ in range(3):  # as in the frames of a film
+        demo.compute_prediction(picture, ["cat", "\U0001f980", russian])
+    unknown, foreign = [record.message for record in caplog.records]
+    assert unknown == "words unknown to the text encoder, told apart by nothing: '\U0001f980'"
+    assert foreign == f"the text encoder learnt English, say in English: {russian!r}"
+    demo.compute_prediction(picture, "a cat")
+    demo.compute_prediction(picture, russian)
+    assert len(caplog.records) == 3
+
+
 def test_pictures_that_are_none(demo: GLIPDemo) -> None:
     with pytest.raises(TypeError, match="as OpenCV reads it"):
         demo.inference(Image.new("RGB", (9, 9)), "cat")
@@ -271,8 +288,9 @@ def test_pictures_that_are_none(demo: GLIPDemo) -> None:
             demo.inference(np.zeros(shape, dtype), "cat")
     with pytest.raises(TypeError, match="expected text"):
         demo.inference(np.zeros((9, 9, 3), np.uint8), ["cat", 3])
-    with pytest.raises(TypeError, match="a sentence or a list of class names, got None"):
-        demo.inference(np.zeros((9, 9, 3), np.uint8), None)
+    for caption in (None, b"cat"):
+        with pytest.raises(TypeError, match=f"a sentence or a list of class names, got {caption}"):
+            demo.inference(np.zeros((9, 9, 3), np.uint8), caption)
 
 
 def test_nothing_is_downloaded(
