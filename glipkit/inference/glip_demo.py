@@ -22,6 +22,7 @@ from glipkit.engine.launch import choose_device
 from glipkit.engine.weights import find_here
 from glipkit.inference.box_list import BoxList
 from glipkit.inference.build import load_vocabulary, warn_of_descriptions
+from glipkit.inference.counts import check_count
 from glipkit.inference.demo_words import custom_prompt, names_prompts, sentence_prompt
 from glipkit.inference.forward import full_digits, memory_errors
 from glipkit.inference.known_words import word_notes
@@ -63,6 +64,7 @@ class GLIPDemo:
     Raises:
         ConfigError: the configuration describes nothing that can be built.
         FileNotFoundError: the weights are not there.
+        ValueError: the threshold is above 1, or the size no number of pixels.
     """
 
     plus = 1
@@ -78,6 +80,9 @@ class GLIPDemo:
     ) -> None:
         if show_mask_heatmaps:
             logger.warning("show_mask_heatmaps: no GLIP predicts masks, so there is none to show")
+        _check_threshold(confidence_threshold)
+        if min_image_size is not None:
+            check_count(min_image_size, "min_image_size")
         self.cfg = checked(cfg)
         warn_of_descriptions(self.cfg, "the configuration")
         self.device = choose_device(None, self.cfg.MODEL.DEVICE)
@@ -113,12 +118,15 @@ class GLIPDemo:
         Args:
             original_image: (height, width, 3) uint8, BGR; it is not changed.
             original_caption: see `compute_prediction`.
-            thresh: boxes that score above it are drawn and returned.
+            thresh: boxes that score above it are drawn and returned; in [0, 1].
             custom_entity: see `compute_prediction`.
             alpha: how much colour is laid over the inside of boxes, in [0, 1].
 
         Returns:
             The annotated picture, BGR, and the boxes, best first.
+
+        Raises:
+            TypeError, ValueError, MemoryError: as `compute_prediction`; or `thresh` is above 1.
         """
         predictions = self.compute_prediction(original_image, original_caption, custom_entity)
         return self.visualize_with_predictions(original_image, predictions, thresh, alpha)
@@ -185,7 +193,7 @@ class GLIPDemo:
         Args:
             original_image: (height, width, 3) uint8, BGR; it is not changed.
             predictions: of `compute_prediction`, scaled here to the picture.
-            thresh: boxes that score above it are shown.
+            thresh: boxes that score above it are shown; in [0, 1].
             alpha: how much colour is laid over the inside of boxes, in [0, 1].
             box_pixel: thickness of the lines; None chooses it by the size of the picture.
             text_size: factor of the letters' size.
@@ -194,9 +202,11 @@ class GLIPDemo:
             text_offset: no effect.
             text_offset_original: no effect.
             color: no effect.
+
+        Raises:
+            TypeError, ValueError: the picture is not usable, or `thresh` is above 1.
         """
-        height, width = original_image.shape[:2]
-        top = _above(predictions.resize((width, height)), thresh)
+        top = _above(predictions.resize(_as_rgb(original_image).size), thresh)
         result = self.overlay_boxes(original_image, top, alpha, box_pixel)
         return self.overlay_entity_names(result, top, text_size=text_size), top
 
@@ -294,11 +304,17 @@ def _loaded(cfg: CfgNode) -> GLIP:
 
 
 def _above(predictions: BoxList, threshold: float) -> BoxList:
-    if threshold != threshold:
-        raise ValueError("the threshold is not a number (NaN): nothing would score above it")
+    _check_threshold(threshold)
     scores = predictions.get_field("scores")
     order = scores.argsort(descending=True, stable=True)
     return predictions[order[scores[order] > threshold]]
+
+
+def _check_threshold(threshold: float) -> None:
+    if not threshold <= 1:  # NaN too
+        raise ValueError(
+            f"a threshold is a number from 0 to 1, got {threshold}: nothing would score above it"
+        )
 
 
 def _as_rgb(image: np.ndarray) -> Image.Image:

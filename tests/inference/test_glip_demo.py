@@ -180,8 +180,11 @@ def test_thresholds(demo: GLIPDemo, picture: np.ndarray) -> None:
     none, nothing = demo.run_on_web_image(picture, CAPTION, thresh=0.9999, custom_entity=SPANS)
     assert len(nothing) == 0
     assert (none == picture).all()
-    with pytest.raises(ValueError, match="NaN"):  # which no score exceeds, and none falls short of
-        demo.visualize_with_predictions(picture, everything, float("nan"))
+    for wrong in (float("nan"), 50):  # which no score exceeds
+        with pytest.raises(ValueError, match=f"from 0 to 1, got {wrong}: nothing would score"):
+            demo.visualize_with_predictions(picture, everything, wrong)
+    with pytest.raises(TypeError, match="as OpenCV reads it"):  # what cv2.imread gives of no file
+        demo.visualize_with_predictions(None, everything)
 
 
 def test_pictures_are_left_alone(demo: GLIPDemo, picture: np.ndarray) -> None:
@@ -311,6 +314,22 @@ def test_nothing_is_downloaded(
     settings.MODEL.WEIGHT = ""
     with pytest.raises(ValueError, match=r"set MODEL\.WEIGHT"):
         GLIPDemo(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"confidence_threshold": 70}, "from 0 to 1, got 70"),
+        ({"min_image_size": 0}, "min_image_size is a whole number from 1 on, got 0"),
+        ({"min_image_size": 99.5}, "min_image_size is a whole number"),
+    ],
+)
+def test_settings_are_checked_before_weights_are_read(
+    cfg: CfgNode, options: dict, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glipkit.inference.glip_demo._loaded", lambda _: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match=message):
+        GLIPDemo(cfg, **options)
 
 
 def test_weights_may_be_left_out(cfg: CfgNode, caplog: pytest.LogCaptureFixture) -> None:
