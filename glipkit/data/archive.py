@@ -63,7 +63,10 @@ def unpack(archive: Path, folder: Path, *, limits: Limits | None = None) -> int:
                 for member in members:
                     _write(file, member, place / member.filename)
                     bar.update(member.file_size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (
+        *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError),
+        UnicodeDecodeError,  # of a member's name
+    ) as error:
         raise ArchiveError(f"{archive} is no zip file, or a damaged one: {error}") from error
     return len(members)
 

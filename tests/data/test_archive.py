@@ -121,6 +121,14 @@ def test_what_is_no_archive_says_so(tmp_path: Path, content: bytes) -> None:
         unpack(path, tmp_path / "out")
 
 
+def test_a_name_that_is_no_text_any_more_is_damage(tmp_path: Path) -> None:
+    archive = make(tmp_path / "Pets.zip", {"Pets/é": b"abc"})
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace("é".encode(), b"\xc3a"))
+    with pytest.raises(ArchiveError, match="is no zip file, or a damaged one"):
+        unpack(archive, tmp_path / "out")
+
+
 def test_an_archive_cut_short_or_damaged_leaves_no_half_file(tmp_path: Path) -> None:
     archive = make(tmp_path / "Pets.zip", {"Pets/a": b"abc" * 400}, method=zipfile.ZIP_STORED)
     content = bytearray(archive.read_bytes())
