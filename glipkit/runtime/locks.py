@@ -30,6 +30,7 @@ class FolderLock:
 
     Raises:
         ValueError: another process holds it; the message says which.
+        OSError: nothing can be written there; nobody holds it then.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,8 +55,12 @@ class FolderLock:
                 folder,
                 error.strerror,
             )
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(_this_process()).encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(_this_process()).encode(), 0)
+        except OSError as error:  # a full disk; what speaks of a descriptor names no file
+            self._close()
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         _held.add(self)
 
     def release(self) -> None:

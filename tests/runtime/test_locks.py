@@ -1,5 +1,6 @@
 """Who holds a folder, and for how long."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -44,6 +45,19 @@ def test_kill_9_lets_go(tmp_path: Path) -> None:
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
+    FolderLock(tmp_path).release()
+
+
+def test_a_full_disk_is_named_and_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*\.lock'"):
+        FolderLock(tmp_path)
+    monkeypatch.undo()
     FolderLock(tmp_path).release()
 
 
