@@ -1,10 +1,13 @@
 """Which pictures and videos a path, a folder or a pattern means."""
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES = frozenset(
     {
@@ -27,13 +30,13 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_sources(source: str | Path, *, outside: Path | None = None) -> list[Path]:
+def find_sources(source: str | os.PathLike, *, outside: Path | None = None) -> list[Path]:
     """The pictures and videos that `source` means, in natural order ("2.jpg" before "10.jpg").
 
     Args:
         source: a file, taken whatever its suffix; a folder, searched with all folders below it
-            for files called like pictures or videos, hidden ones left out; or a pattern, as
-            `"shots/**/*.jpg"`.
+            for files called like pictures or videos, hidden ones left out, and those that may
+            not be read, with a log line; or a pattern, as `"shots/**/*.jpg"`.
         outside: a folder whose files are not meant, because they are this run's own output.
 
     Returns:
@@ -43,7 +46,7 @@ def find_sources(source: str | Path, *, outside: Path | None = None) -> list[Pat
         FileNotFoundError: there is no such file, or nothing that is called like a picture.
         ValueError: it is an address of the network.
     """
-    text = os.fspath(source)
+    text = os.fsdecode(source)
     if _ADDRESS.match(text):
         raise ValueError(f"{text} is an address; nothing is fetched here. Download it, pass a file")
     if not text.strip():
@@ -71,7 +74,7 @@ def find_sources(source: str | Path, *, outside: Path | None = None) -> list[Pat
     return known
 
 
-def find_all(sources: Iterable[str | Path], *, outside: Path | None = None) -> list[Path]:
+def find_all(sources: Iterable[str | os.PathLike], *, outside: Path | None = None) -> list[Path]:
     """`find_sources` of each, what comes twice once, at its first place.
 
     Raises:
@@ -94,11 +97,15 @@ def natural(path: Path) -> list[tuple[bool, int, str]]:
 
 def _in_folder(folder: Path) -> list[Path]:
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_warn_of_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files = (Path(place, name) for name in names if not name.startswith("."))
         found += [file for file in files if _is_known(file)]
     return sorted(found, key=natural)
+
+
+def _warn_of_folder(error: OSError) -> None:
+    logger.warning("left out: the folder %s, %s", error.filename, error.strerror)
 
 
 def _is_known(path: Path) -> bool:

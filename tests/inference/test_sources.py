@@ -1,5 +1,7 @@
 """Paths, folders and patterns become the pictures they mean, or an error says what is there."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,21 @@ def names(paths: list[Path], folder: Path) -> list[str]:
 
 def test_folder_with_all_below_it(shots: Path) -> None:
     assert names(find_sources(shots), shots) == ["2.JPG", "10.jpg", "clip.mp4", "deep/er/1.png"]
+
+
+def test_folder_that_may_not_be_read_is_named(
+    shots: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = os.scandir
+
+    def refuse(folder: str) -> object:
+        if str(folder).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert names(find_sources(shots), shots) == ["2.JPG", "10.jpg", "clip.mp4"]
+    assert f"left out: the folder {shots / 'deep'}, Permission denied" in caplog.text
 
 
 def test_own_output_is_not_looked_at(shots: Path) -> None:
