@@ -1,7 +1,8 @@
 """Pictures and frames of videos, read in order, those that cannot be read named and passed over."""
 
 import logging
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -56,7 +57,8 @@ def read_frames(
         failures: otherwise it is logged, and appended here.
 
     Raises:
-        ValueError: `every` is no whole number from 1 on.
+        TypeError: `source` is a mapping.
+        ValueError: `every` is no whole number from 1 on, or an item is an address of the network.
         FileNotFoundError: a path, folder or pattern means nothing that is there.
         ImageError: (strict) a picture or video cannot be read.
     """
@@ -66,12 +68,14 @@ def read_frames(
 
 def _items(source: Any) -> Iterable[Any]:
     """Paths, found at once so that a wrong one is said at once, or whatever else is iterated."""
-    if isinstance(source, str | Path):
+    if isinstance(source, str | os.PathLike):
         return find_sources(source)
+    if isinstance(source, Mapping):
+        raise TypeError("pictures came in a mapping; pass list(pictures.values())")
     if _is_one_picture(source):
         return [source]
     if isinstance(source, list | tuple):
-        found = [find_sources(s) if isinstance(s, str | Path) else [s] for s in source]
+        found = [find_sources(s) if isinstance(s, str | os.PathLike) else [s] for s in source]
         return [item for items in found for item in items]
     return source  # a generator of camera frames, say: never listed
 
@@ -104,12 +108,13 @@ def _walk(
 
 
 def _frames(item: Any, position: int, *, every: int, bgr: bool) -> Iterator[Frame]:
-    if not isinstance(item, str | Path):
+    if not isinstance(item, str | os.PathLike):
         yield Frame(read_picture(item, bgr=bgr), f"picture {position}")
         return
-    path = Path(item)
+    text = os.fsdecode(item)
+    path = Path(text)
     if not is_video(path):
-        yield Frame(read_picture(path), str(path), path)
+        yield Frame(read_picture(text), str(path), path)
         return
     for number, time, picture in read_video(path, every=every):
         yield Frame(picture, str(path), path, number, time)

@@ -59,7 +59,7 @@ def stream(
         "clip.mp4#t=1.20s frame 30".
 
     Raises:
-        TypeError: `text` is one text per picture (`Texts`).
+        TypeError: `text` is one text per picture (`Texts`), or `source` is a mapping.
         ValueError: `every` or `batch_size` is no whole number from 1 on.
         FileNotFoundError: `source` is not there, or a folder without pictures.
         ImageError: (strict) a picture cannot be read.

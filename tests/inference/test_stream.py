@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -44,6 +45,23 @@ def test_pattern_list_and_pictures_of_all_kinds(folder: Path) -> None:
     assert [each.source for each in found] == [str(folder / "3.png"), "picture 1", "picture 2"]
     one = list(stream(ColourDetector(), np.asarray(scene({"red": (12, 8)})), "red square"))
     assert len(one) == 1
+
+
+def test_entries_of_a_folder_are_paths(folder: Path) -> None:
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)[:2]
+    for source in (entries, iter(entries)):
+        found = list(stream(ColourDetector(), source, "red"))
+        assert [each.source for each in found] == [f"{folder}/0.png", f"{folder}/1.png"]
+    (found,) = stream(ColourDetector(), entries[0], "red")
+    assert found.source == f"{folder}/0.png"
+
+
+def test_what_no_picture_can_be_is_refused(folder: Path) -> None:
+    with pytest.raises(TypeError, match=r"in a mapping; pass list\(pictures\.values\(\)\)"):
+        stream(ColourDetector(), {"0.png": folder / "0.png"}, "red")
+    seen = stream(ColourDetector(), iter(["https://example.org/a.png"]), "red")
+    with pytest.raises(ValueError, match=r"https://example\.org/a\.png is an address"):
+        next(seen)
 
 
 def test_blue_first_arrays_are_turned(folder: Path) -> None:
