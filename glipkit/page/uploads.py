@@ -4,6 +4,7 @@ import contextlib
 import io
 import stat
 import struct
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from glipkit.page.limits import Limits
 KINDS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # MPO: JPEG of some phones
 
 _LEAST = 8192  # bytes that a file and its folder take on a disk, however small it is
+_SETTLED = 60  # seconds after which nothing is about to be put into an empty folder
 
 
 def uploaded_file(payload: object, folder: Path) -> Path:
@@ -66,19 +68,24 @@ def check_upload(file: Path, limits: Limits) -> None:
 
 
 def make_room(folder: Path, size: int, limits: Limits) -> None:
-    """Delete the oldest uploads until another one fits.
+    """Delete the oldest uploads until another one fits, and the folders of those that are gone.
 
     Args:
         folder: of uploads.
         size: of the one that comes, in bytes.
         limits: how many bytes all of them may have.
     """
-    files = []
+    files, folders = [], []
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # gradio deletes old ones too
             state = path.lstat()
             if not stat.S_ISDIR(state.st_mode):
                 files.append((state.st_mtime, max(state.st_size, _LEAST), path))
+            elif time.time() - state.st_mtime > _SETTLED:
+                folders.append(path)
+    for path in folders:
+        with contextlib.suppress(OSError):  # most have a file in them
+            path.rmdir()
     room = limits.stored_bytes - size - sum(taken for _, taken, _ in files)
     for _, taken, path in sorted(files):
         if room >= 0:

@@ -136,6 +136,18 @@ def test_many_tiny_uploads_are_not_free(tmp_path: Path) -> None:
     assert 0 < len(list(tmp_path.iterdir())) < 15
 
 
+def test_folders_of_uploads_that_are_gone_go_too(tmp_path: Path) -> None:
+    """gradio makes one for each upload and takes away the file alone."""
+    for name in ("gone", "kept", "new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "kept" / "a.png").write_bytes(b"x")
+    for name in ("gone", "kept"):
+        os.utime(tmp_path / name, (1_000_000,) * 2)
+    make_room(tmp_path, 1, Limits())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "new"]
+    assert (tmp_path / "kept" / "a.png").exists()
+
+
 def test_limits_are_positive() -> None:
     with pytest.raises(ValueError, match="limit pixels must be at least 1, got 0"):
         Limits(pixels=0)
