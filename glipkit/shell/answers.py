@@ -17,6 +17,7 @@ from glipkit.shell.tally import Tally
 logger = logging.getLogger(__name__)
 
 ANSWERS, STATE, PICTURES = "found.jsonl", "detect.json", "pictures"
+_NEEDED = frozenset({"file", "phrases", "boxes"})  # of a line
 
 
 class AnswerFolder:
@@ -210,11 +211,11 @@ def _has_lines(path: Path) -> bool:
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    """Each line and what it says; None where it was torn."""
+    """Each line and what it says; None where it was torn, or is no answer."""
     with path.open("rb") as file:
         for raw in file:
             try:
                 line = json.loads(raw) if raw.endswith(b"\n") else None
             except ValueError:
                 line = None
-            yield raw, line if isinstance(line, dict) and "file" in line else None
+            yield raw, line if isinstance(line, dict) and line.keys() >= _NEEDED else None

@@ -59,15 +59,21 @@ def read_thresholds(said: list[str] | None) -> float | dict[str, float] | None:
     """What `--threshold` means: one number for all, or one for each of some phrases.
 
     Raises:
-        ValueError: it is neither a number from 0 to 1 nor PHRASE=NUMBER, or both are mixed.
+        ValueError: it is neither a number from 0 to 1 nor PHRASE=NUMBER, both are mixed, or a
+            phrase is named twice.
     """
     if not said:
         return None
     pairs = [text.rpartition("=") for text in said]
     numbers = [_fraction(number, text) for text, (_, _, number) in zip(said, pairs)]
-    named = {phrase.strip(): number for (phrase, _, _), number in zip(pairs, numbers) if phrase}
-    if named and len(named) == len(said):
-        return named
+    phrases = [phrase.strip() for phrase, _, _ in pairs]
+    for text, phrase, (_, sign, _) in zip(said, phrases, pairs):
+        if sign and not phrase:
+            raise ValueError(f"--threshold PHRASE=NUMBER names no phrase, got {text!r}")
+        if phrase and phrases.count(phrase) > 1:
+            raise ValueError(f"--threshold names {phrase!r} twice: {' '.join(said)}")
+    if all(phrases):
+        return dict(zip(phrases, numbers))
     if len(said) == 1:
         return numbers[0]
     raise ValueError(

@@ -98,7 +98,7 @@ def test_same_call_goes_on(detector: ColourDetector, capsys: pytest.CaptureFixtu
     pictures("in/1.png", "in/2.png")
     assert detect("in", *WORDS) == 0
     with Path("found/found.jsonl").open("a") as file:
-        file.write('{"torn": ')
+        file.write('{"file": "in/0.png"}\n{"torn": ')
     pictures("in/1.png", "in/2.png", "in/3.png")
     assert detect("in", *WORDS) == 0
     assert [line["file"] for line in lines()] == ["in/1.png", "in/2.png", "in/3.png"]
@@ -209,6 +209,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> C
         (["--threshold", "red=x"], "from 0 to 1"),
         (["--threshold", "0.1", "--threshold", "red=0.2"], "one number for all"),
         (["--threshold", "nan"], "from 0 to 1"),
+        (["--threshold", "=0.5"], "got '=0.5'"),
+        (["--threshold", "red=0.5", "--threshold", "red=0.1"], "names 'red' twice"),
         (["--threshold", "green square=0.3"], "'green square', which is not asked for"),
         (["--every", "0"], "at least 1"),
         (["--batch-size", "0"], "--batch-size is at least 1"),
