@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from glipkit.data.images import MAX_PIXELS, ImageError
+from glipkit.runtime.files import flush_to_disk
 
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that PyAV was built with
 _TICKS = 90_000  # a second, the usual clock of video files: 25, 30 and 29.97 Hz all fit it
@@ -85,6 +86,8 @@ def video_facts(path: Path) -> VideoFacts:
 class VideoWriter:
     """An mp4 that is there once the block ends, and not at all if it fails; a context manager.
 
+    Nobody sees half of it, also when the machine stops.
+
     Args:
         path: of the file; its folder is created.
         rate: frames per second, about; each frame is shown at its own time.
@@ -119,11 +122,15 @@ class VideoWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
+            try:
+                if kind is None and self._track is not None:
+                    self._container.mux(self._track.encode(None))
+            finally:
+                self._container.close()
             if kind is None and self._track is not None:
-                self._container.mux(self._track.encode(None))
-            self._container.close()
-            if kind is None and self._track is not None:
+                flush_to_disk(self._draft)
                 self._draft.replace(self._path)
+                flush_to_disk(self._path.parent)
         finally:
             self._draft.unlink(missing_ok=True)
 

@@ -82,6 +82,23 @@ def test_nothing_is_left_of_a_video_that_failed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_video_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut would leave an empty file that looks done."""
+    pytest.importorskip("av", reason="needs PyAV (pip install 'glipkit[video]')")
+    flushed = []
+    monkeypatch.setattr(
+        "glipkit.inference.video.flush_to_disk",
+        lambda path: flushed.append((path, (tmp_path / "clip.mp4").exists())),
+    )
+    with VideoWriter(tmp_path / "clip.mp4", rate=Fraction(5)) as writer:
+        writer.add(scene({}), 0.0)
+    (draft, named), (folder, named_after) = flushed
+    assert (draft.parent, draft.suffix, named) == (tmp_path, ".tmp", False)
+    assert (folder, named_after) == (tmp_path, True)
+
+
 def test_what_is_no_video(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs PyAV (pip install 'glipkit[video]')")
     with pytest.raises(ImageError, match="no such file"):
