@@ -39,8 +39,10 @@ def draw(
         An RGB picture of the same size.
 
     Raises:
-        ValueError: a phrase id has no name.
+        ValueError: a phrase id has no name, or the threshold is not a number (NaN).
     """
+    if score_threshold != score_threshold:
+        raise ValueError("score_threshold is not a number (NaN): no score would reach it")
     canvas = _copy(image)
     kept = [i for i in range(len(detections)) if detections.scores[i] >= score_threshold]
     kept.sort(key=lambda i: -float(detections.scores[i]))

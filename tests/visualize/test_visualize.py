@@ -46,6 +46,8 @@ def test_low_scores_are_left_out() -> None:
     assert draw(picture(), found, ["cat"]).tobytes() == picture().tobytes()
     assert draw(picture(), found, ["cat"], score_threshold=0.3).tobytes() != picture().tobytes()
     assert draw(picture(), detections(), ["cat"]).tobytes() == picture().tobytes()
+    with pytest.raises(ValueError, match="NaN"):
+        draw(picture(), found, ["cat"], score_threshold=float("nan"))
 
 
 def test_labels_stay_inside_the_picture() -> None:
