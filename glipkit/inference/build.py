@@ -63,6 +63,7 @@ def load(
             them.
 
     Raises:
+        TypeError: `model` is neither text nor a path.
         ValueError: there is no such model, device or precision, or the weights do not fit.
         FileNotFoundError: a file is not on this machine; says which, and where it goes.
     """
@@ -138,7 +139,7 @@ def find_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"device is {device!r}; glipkit runs on cpu, cuda or cuda:1") from error
     if place.type not in ("cpu", "cuda"):
         raise ValueError(f"device is {device!r}; glipkit runs on cpu, cuda or cuda:1")

@@ -109,8 +109,11 @@ def find_model(
 
     Raises:
         FileNotFoundError: a file is not on this machine; says which, and where it goes.
+        TypeError: `model` is neither text nor a path.
         ValueError: there is no such name, or the two arguments do not go together.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise TypeError(f"a model is a name, a folder or a file, got {model!r}")
     text = os.fspath(model)
     if (key := known_key(model)) is not None:
         return _known(key, weights)

@@ -154,6 +154,9 @@ def test_unknown_names_list_the_known_ones() -> None:
     for path in (Path("nano"), "./nano", "gone.pth", "out/gone"):
         with pytest.raises(FileNotFoundError, match="no such file or folder"):
             glipkit.load(path)
+    for model in (None, 3, b"nano"):
+        with pytest.raises(TypeError, match=f"name, a folder or a file, got {model}"):
+            glipkit.load(model)
     with pytest.raises(ValueError, match="is an address, and nothing is fetched"):
         glipkit.load("https://example.org/glip.pth")
 
@@ -278,6 +281,7 @@ def test_precisions_answer_alike(precision: str, run: Path) -> None:
         ({"precision": "float16"}, "precision is 'float16'; known: float32, bfloat16, int8"),
         ({"device": "tpu"}, "device is 'tpu'; glipkit runs on cpu, cuda or cuda:1"),
         ({"device": "meta"}, "device is 'meta'"),
+        ({"device": 1.5}, "device is 1.5; glipkit runs on cpu"),
         ({"device": "cuda:99"}, "'cuda:99', but this machine has"),
     ],
 )
