@@ -184,7 +184,7 @@ class Found:
         """The picture with its boxes, in RGB.
 
         Each phrase has a colour; where objects are tracked, each object has one, and its number is
-        before the phrase.
+        before the phrase. Beside the `truth`, which knows phrases alone, phrases have them again.
 
         Args:
             **how: for `glipkit.visualize.draw`; all boxes are drawn unless `score_threshold` says
@@ -198,7 +198,7 @@ class Found:
                 "there is no picture to draw on; open it and give it to this answer: "
                 "dataclasses.replace(found, picture=Image.open(…))"
             )
-        tracked = self.track_ids is not None
+        tracked = self.track_ids is not None and how.get("truth") is None
         shown = self._objects() if tracked else (self._detections(), self.phrases)
         return draw(self.picture, *shown, **{"score_threshold": 0.0, **how})
 

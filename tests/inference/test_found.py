@@ -12,6 +12,7 @@ from PIL import Image
 
 from glipkit.inference.asked import Asked
 from glipkit.inference.found import Found, FoundBox
+from glipkit.structures.detections import Detections
 from glipkit.visualize import phrase_color
 
 BOXES = [[10.0, 20.0, 50.5, 60.25], [0.1, 0.2, 30.0, 40.0], [5.0, 5.0, 9.0, 9.0]]
@@ -141,6 +142,14 @@ def test_draw_shows_all_boxes_unless_told() -> None:
     assert found.picture.getpixel((50, 40)) == (100, 100, 100)
     with pytest.raises(ValueError, match="no picture to draw on"):
         answer(picture=None, size=(120, 90)).draw()
+
+
+def test_truth_is_drawn_by_phrases_beside_tracked_boxes_too() -> None:
+    found = answer()
+    truth = Detections(found.boxes[:1], found.scores[:1], found.phrase_ids[:1], (90, 120))
+    tracked = replace(found, track_ids=torch.tensor([7, 8, 9]))
+    assert tracked.draw(truth=truth).tobytes() == found.draw(truth=truth).tobytes()
+    assert tracked.draw().tobytes() != found.draw().tobytes()
 
 
 def test_save_by_suffix(tmp_path: Path) -> None:
