@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import TypeVar
 
@@ -42,10 +43,11 @@ def beside_model(num_workers: int, device: torch.device) -> int:
 
 
 def read(loader: Iterable[Item]) -> Iterator[Item]:
-    """What a loader yields; whoever stops reading leaves no worker behind.
+    """What a loader yields; whoever stops reading leaves no worker behind, nor does an error.
 
     torch asks its workers to end, waits 5 seconds for each and sends SIGTERM, which ours outlive
-    (`leave_interrupts_to_main`). So a worker that hangs, on a dead disk say, is killed here.
+    (`leave_interrupts_to_main`). So a worker that hangs, on a dead disk say, is killed here: the
+    process that read would wait for it before it ends.
 
     Args:
         loader: a DataLoader, or anything that starts its processes when it is iterated.
@@ -53,12 +55,26 @@ def read(loader: Iterable[Item]) -> Iterator[Item]:
     before = set(active_children())
     iterator = iter(loader)
     workers = set(active_children()) - before
-    with suppress(GeneratorExit):
-        yield from iterator
-    del iterator  # torch ends the workers; only then does it no longer mind how one ends
-    for worker in workers:
-        worker.kill()
-        worker.join()
+    try:
+        with suppress(GeneratorExit):
+            yield from iterator
+    finally:
+        _end(iterator, workers)
+
+
+def _end(iterator: Iterator[object], workers: Iterable[BaseProcess]) -> None:
+    """End the workers of a loader, those that hang too.
+
+    torch has to try first: only then does it no longer mind how one ends. By itself it tries when
+    nobody has the iterator any more, and after Ctrl-C or an error the traceback has.
+    """
+    try:
+        if hasattr(iterator, "_shutdown_workers"):  # not without workers
+            iterator._shutdown_workers()
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
 
 
 def leave_interrupts_to_main(worker: int) -> None:

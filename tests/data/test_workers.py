@@ -48,10 +48,11 @@ def test_a_worker_outlives_sigterm_for_as_long_as_its_reader_needs() -> None:
 
 
 class Stuck(Dataset):
-    """Item 1 never comes, like a picture on a disk that is gone."""
+    """Item 1 never comes, like a picture on a disk that is gone; item 0 may be an error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fails: bool = False) -> None:
         self.asked = Event()
+        self.fails = fails
 
     def __len__(self) -> int:
         return 2
@@ -60,6 +61,8 @@ class Stuck(Dataset):
         if index == 1:
             self.asked.set()
             time.sleep(300)
+        if self.fails and self.asked.wait(250):
+            raise KeyError("a real fault")
         return index
 
 
@@ -76,6 +79,22 @@ def test_who_stops_reading_leaves_no_worker_behind(monkeypatch: pytest.MonkeyPat
     assert len(set(active_children()) - before) == 2
     items.close()
     assert not set(active_children()) - before
+
+
+def test_an_error_leaves_no_worker_behind_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is one: the process would wait for the worker before it ends."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    before = set(active_children())
+    loader = DataLoader(
+        Stuck(fails=True),
+        batch_size=None,
+        num_workers=2,
+        worker_init_fn=workers.leave_interrupts_to_main,
+    )
+    with pytest.raises(KeyError, match="a real fault") as kept:
+        list(workers.read(loader))
+    assert not set(active_children()) - before
+    assert kept.tb  # which holds the loader's iterator
 
 
 def test_reading_to_the_end() -> None:
