@@ -103,20 +103,24 @@ class Handlers:
             *("", gr.update(visible=True)),
         ]
 
-    def on_slider(self, answer: Answer | None, everything: float, *own: float) -> list[Any]:
-        """The views with each phrase at its own threshold."""
+    def on_slider(
+        self, answer: Answer | None, everything: float | None, *own: float | None
+    ) -> list[Any]:
+        """The views with each phrase at its own threshold; None where a number field is empty."""
         if answer is None:
             return [self.gr.skip()] * NUM_VIEWS
-        return self._views(answer, each_threshold(answer, everything, own))
+        return self._views(answer, self._thresholds(answer, everything, own))
 
-    def on_all(self, answer: Answer | None, everything: float) -> list[Any]:
+    def on_all(self, answer: Answer | None, everything: float | None) -> list[Any]:
         """The views with one threshold for all, and the other sliders moved there."""
-        if answer is None:
+        if answer is None or everything is None:  # about to be typed
             return [self.gr.skip()] * (NUM_VIEWS + SLIDERS)
         views = self._views(answer, [everything] * len(answer.found.phrases))
         return [*views, *[everything] * SLIDERS]
 
-    def on_look(self, answer: Answer | None, everything: float, *own: float) -> list[Any]:
+    def on_look(
+        self, answer: Answer | None, everything: float | None, *own: float | None
+    ) -> list[Any]:
         """Compute the heat maps, unless that has been done, and show that of the first word.
 
         Returns:
@@ -134,7 +138,7 @@ class Handlers:
             gr.update(choices=choices, value=first, visible=True),
             markup.token_colors(alignment.phrase_ids, element_id="gk-tokens"),
             gr.update(visible=False),
-            self._status(answer, len(answer.above(each_threshold(answer, everything, own)))),
+            self._status(answer, len(answer.above(self._thresholds(answer, everything, own)))),
         ]
 
     def on_token(self, answer: Answer | None, token: int | None) -> Any:
@@ -162,6 +166,22 @@ class Handlers:
 
         return speaking
 
+    def _thresholds(
+        self, answer: Answer, everything: float | None, own: Sequence[float | None]
+    ) -> list[float]:
+        """What the sliders say for each of the P phrases; those without one follow the common one.
+
+        Args:
+            answer: whose phrases.
+            everything: what the common slider says; None, its number being deleted, is where it
+                started.
+            own: what the others say, those that are hidden too; None follows the common one.
+        """
+        common = self.threshold if everything is None else everything
+        count = len(answer.found.phrases)
+        filled = [common if level is None else level for level in own[:count]]
+        return [*filled, *[common] * (count - len(own))]
+
     def _views(self, answer: Answer, thresholds: Sequence[float]) -> list[str]:
         """Figure, status, tally and JSON of an answer at some thresholds."""
         found = answer.above(thresholds)
@@ -183,18 +203,6 @@ class Handlers:
             seconds=answer.seconds,
             forwards=answer.forwards,
         )
-
-
-def each_threshold(answer: Answer, everything: float, own: Sequence[float]) -> list[float]:
-    """What the sliders say for each of the P phrases; those without one follow the common one.
-
-    Args:
-        answer: whose phrases.
-        everything: what the common slider says.
-        own: what the others say, those that are hidden too.
-    """
-    count = len(answer.found.phrases)
-    return [*own[:count], *[everything] * (count - len(own))]
 
 
 def first_noun(phrase_ids: Sequence[int]) -> int:

@@ -236,12 +236,15 @@ class _Layout:
 
         thresholds = [self.answer, self.all, *self.sliders]
         moved = [*views, *self.sliders]
-        listen(self.all.input, do.on_all, inputs=thresholds[:2], outputs=moved, **light)
+        # gradio's own look at a slider breaks off where its number has just been deleted.
+        slid = {"preprocess": False, **light}
+        listen(self.all.input, do.on_all, inputs=thresholds[:2], outputs=moved, **slid)
         for slider in self.sliders:
-            listen(slider.input, do.on_slider, inputs=thresholds, outputs=views, **light)
+            listen(slider.input, do.on_slider, inputs=thresholds, outputs=views, **slid)
 
         look = {
             "inputs": thresholds,
+            "preprocess": False,
             "outputs": [
                 *(self.answer, self.heat, self.tokens, self.token_style, self.look),
                 self.status,

@@ -82,6 +82,34 @@ def test_phrases_without_a_slider_follow_the_common_one(
     assert 'data-boxes="6"' in status  # three of each of the two
 
 
+def test_an_empty_number_field_stands_for_the_slider_above(
+    handlers: Handlers, upload: dict[str, str]
+) -> None:
+    """It is empty while somebody types another number."""
+    answer = handlers.on_find(upload, WORDS)[0]
+    rest = [0.5] * (SLIDERS - 1)
+    assert 'data-boxes="2"' in handlers.on_slider(answer, 0.95, None, *rest)[1]
+    assert 'data-boxes="4"' in handlers.on_slider(answer, None, None, *rest)[1]
+    assert handlers.on_all(answer, None) == [gr.skip()] * (NUM_VIEWS + SLIDERS)
+    assert 'data-boxes="4"' in handlers.on_look(answer, None, None, *rest)[-1]
+
+
+@pytest.mark.parametrize("level", [7, -0.1, "0.5", [0.5]])
+def test_a_number_that_is_no_threshold_is_said(
+    handlers: Handlers, upload: dict[str, str], level: object
+) -> None:
+    answer = handlers.on_find(upload, WORDS)[0]
+    with pytest.raises(gr.Error, match="a threshold"):
+        handlers.spoken(handlers.on_all)(answer, level)
+
+
+def test_gradio_leaves_numbers_of_sliders_to_the_handlers() -> None:
+    page = build_page(FakeDetector(), examples=[])
+    moved = [fn for fn in page.fns.values() if fn.name in ("on_all", "on_slider", "on_look")]
+    assert len(moved) == 1 + SLIDERS + 2
+    assert not any(fn.preprocess for fn in moved)
+
+
 def test_heat_maps_are_made_when_asked(handlers: Handlers, upload: dict[str, str]) -> None:
     answer = handlers.on_find(upload, WORDS)[0]
     levels = (0.5, *[0.5] * SLIDERS)
