@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shutil
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,7 +20,10 @@ logger = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
 _BLOCK = 1 << 20
 _LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(.+)")
-_BROKEN = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
+_BROKEN = (
+    *(urllib.error.URLError, TimeoutError, ConnectionError),
+    *(ssl.SSLError, http.client.HTTPException),
+)
 _ATTEMPTS = 3  # at going on where a connection broke; the next command goes on too
 
 
@@ -108,12 +112,20 @@ def _fetch_whole(url: str, path: Path, timeout: float) -> None:
             raise DownloadError(f"{url}: the server says {error.code} {error.reason}") from error
         except _BROKEN as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
+        except DownloadError:
+            raise
+        except OSError as error:  # a full disk, say, whose errors name no file
+            raise DownloadError(
+                f"{url}: {error.strerror or error}; {_kept(part)}, once that is mended"
+            ) from error
         if attempt < _ATTEMPTS:
             logger.warning("%s: %s; going on", url, problem)
+    raise DownloadError(f"{url}: {problem}; {_kept(part)}")
+
+
+def _kept(part: Path) -> str:
     kept = part.stat().st_size if part.is_file() else 0
-    raise DownloadError(
-        f"{url}: {problem}; {kept} bytes are kept in {part}, and the same command goes on from them"
-    )
+    return f"{kept} bytes are kept in {part}, and the same command goes on from them"
 
 
 def _go_on(url: str, part: Path, note: Path, timeout: float) -> bool:

@@ -1,6 +1,8 @@
 """Downloads that are interrupted, damaged, replaced and led astray."""
 
 import hashlib
+import resource
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +91,33 @@ def test_a_full_disk_is_seen_before_it_is_full(
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DownloadError, match=r"512000 bytes more, but .* has room for 1000"):
         fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
+
+
+def test_a_disk_that_fills_up_keeps_what_has_come(server: LocalServer, tmp_path: Path) -> None:
+    """A limit on file sizes ends a write half way, as a full disk or a quota does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(DownloadError, match=r"File too large; 100000 bytes are kept in .*part"):
+            fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert fetch(f"{server.url}/a.zip", tmp_path / "a.zip") == DIGEST
+    assert server.asked[-1] == ("a.zip", "bytes=100000-")
+
+
+def test_a_secure_connection_may_break_too(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, broken = download.urllib.request.urlopen, [ssl.SSLError(1, "bad record mac")]
+
+    def urlopen(*how: object, **more: object) -> object:
+        if broken:
+            raise broken.pop()
+        return ask(*how, **more)
+
+    monkeypatch.setattr(download.urllib.request, "urlopen", urlopen)
+    assert fetch(f"{server.url}/a.zip", tmp_path / "a.zip") == DIGEST
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/a.zip", "a.zip"])
