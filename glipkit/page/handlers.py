@@ -107,15 +107,14 @@ class Handlers:
         self, answer: Answer | None, everything: float | None, *own: float | None
     ) -> list[Any]:
         """The views with each phrase at its own threshold; None where a number field is empty."""
-        if answer is None:
-            return [self.gr.skip()] * NUM_VIEWS
-        return self._views(answer, self._thresholds(answer, everything, own))
+        return self._views(remembered(answer), self._thresholds(answer, everything, own))
 
     def on_all(self, answer: Answer | None, everything: float | None) -> list[Any]:
         """The views with one threshold for all, and the other sliders moved there."""
-        if answer is None or everything is None:  # about to be typed
+        phrases = remembered(answer).found.phrases
+        if everything is None:  # about to be typed
             return [self.gr.skip()] * (NUM_VIEWS + SLIDERS)
-        views = self._views(answer, [everything] * len(answer.found.phrases))
+        views = self._views(answer, [everything] * len(phrases))
         return [*views, *[everything] * SLIDERS]
 
     def on_look(
@@ -127,7 +126,7 @@ class Handlers:
             The answer, the heat map, the words, their colours, the button that asked, the status.
         """
         gr = self.gr
-        if answer is None or answer.alignment is not None:
+        if remembered(answer).alignment is not None:
             return [gr.skip()] * NUM_LOOKS
         answer = self.questions.look(answer)
         alignment = answer.alignment
@@ -141,12 +140,23 @@ class Handlers:
             self._status(answer, len(answer.above(self._thresholds(answer, everything, own)))),
         ]
 
-    def on_token(self, answer: Answer | None, token: int | None) -> Any:
+    def on_tab(
+        self, answer: Answer | None, everything: float | None, *own: float | None
+    ) -> list[Any]:
+        """As `on_look`; but whoever only looks what the tab holds is not told to ask first."""
+        if answer is None:
+            return [self.gr.skip()] * NUM_LOOKS
+        return self.on_look(answer, everything, *own)
+
+    def on_token(self, answer: Answer | None, token: object) -> Any:
         """The picture, lit up where a token is seen."""
-        if answer is None or answer.alignment is None or token is None:
+        alignment = remembered(answer).alignment
+        if alignment is None or not isinstance(token, int):
             return self.gr.skip()
-        scores = answer.alignment.maps[token]
-        name, peak = readable(answer.alignment.tokens[token]), float(scores.max())
+        if not 0 <= token < len(alignment.tokens):
+            raise ValueError("This word is of another question; press Find again.")
+        scores = alignment.maps[token]
+        name, peak = readable(alignment.tokens[token]), float(scores.max())
         alt = f"The picture, bright where “{name}” is seen; the highest score is {peak:.2f}."
         lit = markup.figure(heat_picture(answer.shown, scores), alt, file_name="glipkit-heat.jpg")
         return lit + markup.heat_legend(name, peak=peak, brightest=brightest(scores))
@@ -203,6 +213,20 @@ class Handlers:
             seconds=answer.seconds,
             forwards=answer.forwards,
         )
+
+
+def remembered(answer: Answer | None) -> Answer:
+    """The answer that what was touched is about.
+
+    Raises:
+        ValueError: there is none, because nothing was asked, or because it was forgotten.
+    """
+    if answer is None:
+        raise ValueError(
+            "This page has no answer to go on from: nothing was asked yet, or others asked since "
+            "and it was forgotten. Press Find."
+        )
+    return answer
 
 
 def first_noun(phrase_ids: Sequence[int]) -> int:

@@ -236,7 +236,8 @@ class _Layout:
 
         thresholds = [self.answer, self.all, *self.sliders]
         moved = [*views, *self.sliders]
-        # gradio's own look at a slider breaks off where its number has just been deleted.
+        # gradio's own look at a slider breaks off where its number has just been deleted, and that
+        # at a word where the answer it is of was forgotten.
         slid = {"preprocess": False, **light}
         listen(self.all.input, do.on_all, inputs=thresholds[:2], outputs=moved, **slid)
         for slider in self.sliders:
@@ -252,10 +253,10 @@ class _Layout:
             "show_progress_on": [self.heat],
             **model,
         }
-        listen(self.heat_tab.select, do.on_look, **look)
+        listen(self.heat_tab.select, do.on_tab, **look)
         listen(self.look.click, do.on_look, **look)
         token = [self.answer, self.tokens]
-        listen(self.tokens.input, do.on_token, inputs=token, outputs=[self.heat], **light)
+        listen(self.tokens.input, do.on_token, inputs=token, outputs=[self.heat], **slid)
 
     def _listener(self, do: Handlers) -> Callable:
         def listen(event: Callable, handler: Callable, **settings: Any) -> Any:

@@ -105,8 +105,9 @@ def test_a_number_that_is_no_threshold_is_said(
 
 def test_gradio_leaves_numbers_of_sliders_to_the_handlers() -> None:
     page = build_page(FakeDetector(), examples=[])
-    moved = [fn for fn in page.fns.values() if fn.name in ("on_all", "on_slider", "on_look")]
-    assert len(moved) == 1 + SLIDERS + 2
+    names = ("on_all", "on_slider", "on_look", "on_tab", "on_token")
+    moved = [fn for fn in page.fns.values() if fn.name in names]
+    assert len(moved) == 1 + SLIDERS + 3
     assert not any(fn.preprocess for fn in moved)
 
 
@@ -125,11 +126,24 @@ def test_heat_maps_are_made_when_asked(handlers: Handlers, upload: dict[str, str
     assert handlers.questions.detector.looks == 1
 
 
-def test_nothing_happens_before_the_first_answer(handlers: Handlers) -> None:
-    assert handlers.on_slider(None, 0.5) == [gr.skip()] * NUM_VIEWS
-    assert handlers.on_all(None, 0.5) == [gr.skip()] * (NUM_VIEWS + SLIDERS)
-    assert handlers.on_look(None, 0.5) == [gr.skip()] * NUM_LOOKS
-    assert handlers.on_token(None, 0) == gr.skip()
+def test_without_an_answer_the_page_says_so(handlers: Handlers) -> None:
+    """It remembers those of the last few visitors only, and sliders stay where they are."""
+    for touched in (handlers.on_slider, handlers.on_all, handlers.on_look, handlers.on_token):
+        with pytest.raises(gr.Error, match=r"no answer to go on from.*Press Find"):
+            handlers.spoken(touched)(None, 0)
+    assert handlers.on_tab(None, 0.5) == [gr.skip()] * NUM_LOOKS  # nothing was asked for
+
+
+def test_words_of_another_question_light_nothing_up(
+    handlers: Handlers, upload: dict[str, str]
+) -> None:
+    answer = handlers.on_find(upload, WORDS)[0]
+    assert handlers.on_token(answer, 0) == gr.skip()
+    answer = handlers.on_tab(answer, *[0.5] * (1 + SLIDERS))[0]
+    assert handlers.on_token(answer, None) == gr.skip()
+    for token in (-1, 7):
+        with pytest.raises(ValueError, match="of another question"):
+            handlers.on_token(answer, token)
 
 
 def test_examples_fill_the_fields(handlers: Handlers) -> None:
