@@ -122,7 +122,10 @@ def find_model(
         return _from_folder(path, weights)
     if path.suffix.lower() in _YAML and path.is_file():
         if weights is None:
-            raise ValueError(f"{path} describes a model; pass its weights too: weights=FILE")
+            raise ValueError(
+                f"{path} describes a model; pass its weights too, glipkit.load({str(path)!r}, "
+                "weights=FILE), or a folder with both, its config.yaml beside its weights"
+            )
         return _with_base(path.stem, path, _given(weights))
     if path.is_file():
         if weights is not None:
