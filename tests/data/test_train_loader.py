@@ -9,6 +9,7 @@ import pytest
 import torch
 from drawn_source import WORDS, DrawnSource
 
+from glipkit.data import train_loader
 from glipkit.data.mixture import Mixture, Part
 from glipkit.data.train_batch import TrainBatch
 from glipkit.data.train_loader import TrainLoader
@@ -261,7 +262,8 @@ def test_samples_survive_pickling(bert: Tokenizer) -> None:
     assert torch.equal(first.hidden_words, second.hidden_words)
 
 
-def test_leaving_early_ends_the_workers(bert: Tokenizer) -> None:
+def test_leaving_early_ends_the_workers(bert: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_loader, "usable_cpus", lambda: 2)  # and as many workers
     before = set(torch.multiprocessing.active_children())  # a test that saw an error may leave some
     batches = make_loader(bert, num_workers=2).batches(3)
     next(batches)
