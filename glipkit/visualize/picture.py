@@ -27,7 +27,7 @@ def draw(
     letters grow with the picture.
 
     Args:
-        image: any mode; it is not changed.
+        image: any mode of 8 bits (of 16, Pillow clips values at 255); it is not changed.
         detections: boxes in a picture of their own `image_size`, scaled here if that differs.
         names: of the phrases; `phrase_ids` index it.
         score_threshold: boxes with a lower score are left out.
@@ -75,7 +75,7 @@ def outline_boxes(
     """The picture with boxes in the colour of their phrase, and no words.
 
     Args:
-        image: any mode; it is not changed.
+        image: any mode of 8 bits (of 16, Pillow clips values at 255); it is not changed.
         detections: all of them are drawn, the first ones on top.
         opacity: how much of its colour is laid over the inside of each box, in [0, 1].
         thickness: of the lines, in pixels; None chooses it by the size of the picture.
@@ -108,7 +108,7 @@ def write_labels(
     """The picture with the names that belong to boxes, and no lines; see `draw`.
 
     Args:
-        image: any mode; it is not changed.
+        image: any mode of 8 bits (of 16, Pillow clips values at 255); it is not changed.
         detections: all of them are named, the first ones at the best places.
         names: of the phrases; `phrase_ids` index it.
         scores: write them behind the names.
