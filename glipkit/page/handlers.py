@@ -3,6 +3,7 @@
 import functools
 import html
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,8 @@ from glipkit.page.heat import brightest, heat_picture
 from glipkit.page.questions import Answer, Questions
 from glipkit.page.uploads import check_upload, read_upload, uploaded_file
 from glipkit.visualize import PALETTE
+
+logger = logging.getLogger(__name__)
 
 SLIDERS = len(PALETTE)  # phrases with a threshold of their own: as many as there are colours
 HEAT = "Choose a word, and the picture lights up where the model sees it."
@@ -162,7 +165,8 @@ class Handlers:
         return lit + markup.heat_legend(name, peak=peak, brightest=brightest(scores))
 
     def spoken(self, handler: Callable) -> Callable:
-        """The handler, whose complaints reach the visitor as a message instead of a traceback."""
+        """The handler, whose complaints reach the visitor as advice instead of a traceback."""
+        gr = self.gr
 
         @functools.wraps(handler)
         def speaking(*args: Any) -> Any:
@@ -170,9 +174,16 @@ class Handlers:
                 return handler(*args)
             except (MemoryError, torch.OutOfMemoryError):
                 message = "This picture does not fit the device's memory; take a smaller one."
-            except (ValueError, TypeError, FileNotFoundError) as error:
+                raise gr.Error(message, title="Not enough memory", print_exception=False) from None
+            except FileNotFoundError:  # driven out by another upload a moment ago
+                message = "The picture is no longer here; choose it again."
+            except (ValueError, TypeError) as error:
                 message = str(error)
-            raise self.gr.Error(html.escape(message), title="Not yet", print_exception=False)
+                logger.debug("a visitor is told: %s", message, exc_info=True)
+            # What is raised has "Error" above it, whatever its title says, and advice is none. The
+            # error that nobody sees keeps gradio from going on as if all were well.
+            gr.Info(html.escape(message), title="Not yet")
+            raise gr.Error(html.escape(message), visible=False, print_exception=False)
 
         return speaking
 

@@ -27,6 +27,8 @@ _CSS = """
 .gk .html-container { padding: 0; }
 .gk { color: var(--body-text-color); line-height: 1.5; }
 .block.gk:not(:has(.gk > *)) { display: none; }
+/* "Error" over the picture: what went wrong is said beside it, and is advice most of the time. */
+.gk [data-testid="status-tracker"]:has(> .error) { display: none; }
 .tabitem { padding: 2px 0 0 !important; }
 
 .gk-head h1 { font-size: 1.7rem; font-weight: 650; letter-spacing: -.01em; margin: 0 0 4px; }

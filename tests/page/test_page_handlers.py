@@ -180,12 +180,41 @@ def test_complaints_become_messages(handlers: Handlers, upload: dict[str, str]) 
     assert handlers.questions.detector.calls == 0
 
 
-def test_messages_are_not_html(handlers: Handlers) -> None:
+def test_advice_is_no_error(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gradio heads every error with the word, whatever title it was given."""
+    said = []
+    monkeypatch.setattr(gr, "Info", lambda message, **_: said.append(message))
+    with pytest.raises(gr.Error) as hidden:
+        handlers.spoken(handlers.on_find)(None, WORDS)
+    assert not hidden.value.visible
+    assert "Choose a picture first" in said[0]
+
+    def fails() -> None:
+        raise MemoryError
+
+    with pytest.raises(gr.Error, match="memory") as shown:
+        handlers.spoken(fails)()
+    assert shown.value.visible
+    assert len(said) == 1
+
+
+def test_a_picture_that_was_driven_out_is_asked_for_again(handlers: Handlers) -> None:
+    def fails() -> None:
+        Path("/tmp/glipkit-page-x/uploads/secret.png").stat()
+
+    with pytest.raises(gr.Error, match="no longer here; choose it again"):
+        handlers.spoken(fails)()
+
+
+def test_messages_are_not_html(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise ValueError("<b>")
 
+    said = []
+    monkeypatch.setattr(gr, "Info", lambda message, **_: said.append(message))
     with pytest.raises(gr.Error, match="&lt;b&gt;"):
         handlers.spoken(fails)()
+    assert said == ["&lt;b&gt;"]
 
 
 def test_the_page_is_put_together() -> None:

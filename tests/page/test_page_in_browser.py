@@ -227,7 +227,10 @@ def test_questions_without_picture_or_words(
 ) -> None:
     visitor = Visitor(browser, server.address)
     visitor.one("#gk-find").click()
-    assert "Choose a picture first" in visitor.message()
+    said = visitor.message()
+    assert "Choose a picture first" in said
+    assert "Error" not in said
+    assert not any(overlay.is_displayed() for overlay in visitor.all("#gk-figure .error"))
     browser.refresh()
     visitor.wait(lambda: visitor.all("#gk-text textarea"))
     visitor.upload(drawing[0])
