@@ -25,7 +25,7 @@ SLIDERS = len(PALETTE)  # phrases with a threshold of their own: as many as ther
 HEAT = "Choose a word, and the picture lights up where the model sees it."
 
 NUM_VIEWS = 4  # figure, status, tally, JSON: what a threshold changes
-NUM_LOOKS = 6  # what the first look at the heat maps changes
+NUM_LOOKS = 5  # what the first look at the heat maps changes
 
 
 class Handlers:
@@ -120,13 +120,11 @@ class Handlers:
         views = self._views(answer, [everything] * len(phrases))
         return [*views, *[everything] * SLIDERS]
 
-    def on_look(
-        self, answer: Answer | None, everything: float | None, *own: float | None
-    ) -> list[Any]:
+    def on_look(self, answer: Answer | None) -> list[Any]:
         """Compute the heat maps, unless that has been done, and show that of the first word.
 
         Returns:
-            The answer, the heat map, the words, their colours, the button that asked, the status.
+            The answer, the heat map, the words, their colours, the button that asked.
         """
         gr = self.gr
         if remembered(answer).alignment is not None:
@@ -140,16 +138,21 @@ class Handlers:
             gr.update(choices=choices, value=first, visible=True),
             markup.token_colors(alignment.phrase_ids, element_id="gk-tokens"),
             gr.update(visible=False),
-            self._status(answer, len(answer.above(self._thresholds(answer, everything, own)))),
         ]
 
-    def on_tab(
-        self, answer: Answer | None, everything: float | None, *own: float | None
-    ) -> list[Any]:
+    def on_tab(self, answer: Answer | None) -> list[Any]:
         """As `on_look`; but whoever only looks what the tab holds is not told to ask first."""
+        return [self.gr.skip()] * NUM_LOOKS if answer is None else self.on_look(answer)
+
+    def on_looked(self, answer: Answer | None, everything: float | None, *own: float | None) -> Any:
+        """The status, after the heat maps.
+
+        A look may have waited for a question, which moved the sliders: what they say is asked anew.
+        """
         if answer is None:
-            return [self.gr.skip()] * NUM_LOOKS
-        return self.on_look(answer, everything, *own)
+            return self.gr.skip()
+        count = len(answer.above(self._thresholds(answer, everything, own)))
+        return self._status(answer, count)
 
     def on_token(self, answer: Answer | None, token: object) -> Any:
         """The picture, lit up where a token is seen."""

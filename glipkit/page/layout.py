@@ -244,17 +244,16 @@ class _Layout:
             listen(slider.input, do.on_slider, inputs=thresholds, outputs=views, **slid)
 
         look = {
-            "inputs": thresholds,
-            "preprocess": False,
-            "outputs": [
-                *(self.answer, self.heat, self.tokens, self.token_style, self.look),
-                self.status,
-            ],
+            "inputs": [self.answer],
+            "outputs": [self.answer, self.heat, self.tokens, self.token_style, self.look],
             "show_progress_on": [self.heat],
             **model,
         }
-        listen(self.heat_tab.select, do.on_tab, **look)
-        listen(self.look.click, do.on_look, **look)
+        for looked in (
+            listen(self.heat_tab.select, do.on_tab, **look),
+            listen(self.look.click, do.on_look, **look),
+        ):
+            listen(looked.success, do.on_looked, inputs=thresholds, outputs=[self.status], **slid)
         token = [self.answer, self.tokens]
         listen(self.tokens.input, do.on_token, inputs=token, outputs=[self.heat], **slid)
 

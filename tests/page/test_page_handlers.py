@@ -91,7 +91,7 @@ def test_an_empty_number_field_stands_for_the_slider_above(
     assert 'data-boxes="2"' in handlers.on_slider(answer, 0.95, None, *rest)[1]
     assert 'data-boxes="4"' in handlers.on_slider(answer, None, None, *rest)[1]
     assert handlers.on_all(answer, None) == [gr.skip()] * (NUM_VIEWS + SLIDERS)
-    assert 'data-boxes="4"' in handlers.on_look(answer, None, None, *rest)[-1]
+    assert 'data-boxes="4"' in handlers.on_looked(answer, None, None, *rest)
 
 
 @pytest.mark.parametrize("level", [7, -0.1, "0.5", [0.5]])
@@ -105,33 +105,44 @@ def test_a_number_that_is_no_threshold_is_said(
 
 def test_gradio_leaves_numbers_of_sliders_to_the_handlers() -> None:
     page = build_page(FakeDetector(), examples=[])
-    names = ("on_all", "on_slider", "on_look", "on_tab", "on_token")
+    names = ("on_all", "on_slider", "on_looked", "on_token")
     moved = [fn for fn in page.fns.values() if fn.name in names]
-    assert len(moved) == 1 + SLIDERS + 3
+    assert len(moved) == 1 + SLIDERS + 2 + 1
     assert not any(fn.preprocess for fn in moved)
+
+
+def test_a_look_reads_no_slider_before_it_is_done() -> None:
+    """It may wait for a question, which moves them."""
+    page = build_page(FakeDetector(), examples=[])
+    names = [(fn.name, len(fn.inputs)) for fn in page.fns.values()]
+    for look in ("on_tab", "on_look"):
+        assert (look, 1) in names
+    assert names.count(("on_looked", 2 + SLIDERS)) == 2
 
 
 def test_heat_maps_are_made_when_asked(handlers: Handlers, upload: dict[str, str]) -> None:
     answer = handlers.on_find(upload, WORDS)[0]
-    levels = (0.5, *[0.5] * SLIDERS)
-    answer, heat, tokens, _, button, status = handlers.on_look(answer, *levels)
+    answer, heat, tokens, _, button = handlers.on_look(answer)
     assert handlers.questions.detector.looks == 1
     assert tokens["choices"][:3] == [("a", 0), ("red", 1), ("circle", 2)]
     assert tokens["value"] == 6  # the fake gives every token to the first phrase
     assert not button["visible"]
-    assert 'data-forwards="2"' in status
+    assert 'data-boxes="2" data-forwards="2"' in handlers.on_looked(answer, *[0.9] * (1 + SLIDERS))
     assert "bright where “star” is seen; the highest score is 0.14" in heat
     assert "“circle”" in handlers.on_token(answer, 2)
-    assert handlers.on_look(answer, *levels) == [gr.skip()] * NUM_LOOKS
+    assert handlers.on_look(answer) == [gr.skip()] * NUM_LOOKS
     assert handlers.questions.detector.looks == 1
 
 
 def test_without_an_answer_the_page_says_so(handlers: Handlers) -> None:
     """It remembers those of the last few visitors only, and sliders stay where they are."""
-    for touched in (handlers.on_slider, handlers.on_all, handlers.on_look, handlers.on_token):
+    for touched in (handlers.on_slider, handlers.on_all, handlers.on_token):
         with pytest.raises(gr.Error, match=r"no answer to go on from.*Press Find"):
             handlers.spoken(touched)(None, 0)
-    assert handlers.on_tab(None, 0.5) == [gr.skip()] * NUM_LOOKS  # nothing was asked for
+    with pytest.raises(gr.Error, match=r"no answer to go on from.*Press Find"):
+        handlers.spoken(handlers.on_look)(None)
+    assert handlers.on_tab(None) == [gr.skip()] * NUM_LOOKS  # nothing was asked for
+    assert handlers.on_looked(None, 0.5) == gr.skip()
 
 
 def test_words_of_another_question_light_nothing_up(
@@ -139,7 +150,7 @@ def test_words_of_another_question_light_nothing_up(
 ) -> None:
     answer = handlers.on_find(upload, WORDS)[0]
     assert handlers.on_token(answer, 0) == gr.skip()
-    answer = handlers.on_tab(answer, *[0.5] * (1 + SLIDERS))[0]
+    answer = handlers.on_tab(answer)[0]
     assert handlers.on_token(answer, None) == gr.skip()
     for token in (-1, 7):
         with pytest.raises(ValueError, match="of another question"):

@@ -165,7 +165,7 @@ def test_from_a_picture_to_boxes(
     visitor.wait(lambda: len(visitor.all("#gk-tokens label")) >= 4)
     visitor.one("#gk-tokens label").click()
     visitor.wait(lambda: visitor.attribute("#gk-heat img", "alt") != before)
-    assert visitor.counts()[1] == forwards + 1
+    visitor.wait(lambda: visitor.counts() == (many, forwards + 1))
 
     visitor.tab("JSON")
     text = visitor.wait(lambda: visitor.one("#gk-json .cm-content").get_attribute("textContent"))
