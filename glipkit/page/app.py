@@ -52,13 +52,15 @@ def serve(
     Raises:
         ImportError: gradio is not installed.
         OSError: the port is taken, or the address is not this machine's.
-        ValueError: the threshold is not between 0 and 1; or as `glipkit.load`.
+        ValueError: the threshold is not between 0 and 1, the host is empty; or as `glipkit.load`.
     """
     gradio()  # this and what follows before a model is loaded in vain
     if threshold is not None:
         check_threshold(threshold)
     limits = limits or Limits()
     host = host.strip("[]")  # of an IPv6 address, as browsers write it
+    if not host:  # to Python every address of this machine, to gradio 127.0.0.1
+        raise ValueError("host is empty; 127.0.0.1 is this machine alone, 0.0.0.0 is everybody")
     port = _free_port(host, port)
     if isinstance(model, str | Path):
         model = glipkit.load(model, device=device)

@@ -26,6 +26,12 @@ def test_a_port_that_cannot_be() -> None:
         serve(FakeDetector(), port=70_000)
 
 
+@pytest.mark.parametrize("host", ["", "[]"])
+def test_no_address_at_all(host: str) -> None:
+    with pytest.raises(ValueError, match=r"host is empty; 127\.0\.0\.1 is this machine alone"):
+        serve("no such model", host=host, port=0)
+
+
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such name"])
 def test_an_address_of_another_machine(host: str) -> None:
     with pytest.raises(OSError, match=rf"cannot listen on {host} .*this machine has no such addr"):
