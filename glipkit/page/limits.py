@@ -12,8 +12,10 @@ class Limits:
         stored_bytes: of all uploads together; the oldest go first, and all of them after an hour.
         pixels: of one picture, read from its header before anything is decoded.
         characters: of the words that are asked.
-        waiting: questions that may queue for the model, which answers one at a time.
-        sessions: browser tabs whose last answer is remembered; the oldest is forgotten first.
+        waiting: questions, moves of sliders and looks that may queue, of all visitors together; the
+            model answers one at a time.
+        sessions: browser tabs whose last answer is remembered; that of the tab that was used
+            longest ago is forgotten first.
 
     Raises:
         ValueError: a limit is below 1.
