@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:  # of an hour's work: it needs no traceback
+        sys.stderr.write(f"interrupted; the same command draws {args.out} again\n")
+        return 130
     sys.stdout.write(f"wrote {target}\n")
     return 0
 

@@ -268,3 +268,17 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "160 to 1024 pixels" in capsys.readouterr().err
     assert main([str(tmp_path / "none"), "--train", "0", "--val", "0"]) == 2
     assert "some training or some val pictures" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(world: World, split: str, index: int) -> None:
+        raise KeyboardInterrupt
+
+    asked = [str(tmp_path / "world"), "--train", "0", "--val", "1", "--workers", "0"]
+    with monkeypatch.context() as patched:
+        patched.setattr(World, "draw", interrupted)
+        assert main(asked) == 130
+    assert "the same command draws" in capsys.readouterr().err
+    assert main(asked) == 0
