@@ -1,8 +1,10 @@
 """glip-nano as it ships: its recipe, its file, and what its card claims."""
 
 import json
+import re
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -77,11 +79,40 @@ def test_the_card_speaks_of_the_shipped_weights() -> None:
     load_weights(model, SHIPPED / "model.safetensors")
     figures = json.loads((SHIPPED / "figures.json").read_text())
     assert figures["weights"] == weights_hash(model)
+    assert figures["weights"][:12] in (SHIPPED / "README.md").read_text()
+
+
+def test_the_card_has_the_figures() -> None:
+    """Each in its row: three digits that stand anywhere on the page prove nothing."""
+    figures = json.loads((SHIPPED / "figures.json").read_text())
     card = (SHIPPED / "README.md").read_text()
-    assert figures["weights"][:12] in card
-    for name, value in figures["metrics"].items():
-        assert 0 <= value <= 1, name
-        assert f"{value:.3f}" in card, name
+    told = re.findall(r"^\| ([^|]+) \| (\d\.\d+) \|$", card, re.MULTILINE)
+    assert len(told) == len(figures["metrics"])
+    for (row, value), (name, figure) in zip(told, figures["metrics"].items()):
+        assert float(value) == pytest.approx(figure, abs=6e-4), f"{row}: {name}"
+    (relations,) = (row for row, _ in told if "relation" in row)
+    assert f"{figures['relations']} phrases" in relations
+    assert f"(chance {figures['relations by chance']:.3f})" in relations
+    for each in figures["words"]:
+        unseen = ", ".join(f"{word} {value:.3f}" for word, value in each["unseen"].items())
+        row = f"| {each['concept']} | {each['trained']:.3f} | {unseen} | {each['nonsense']:.3f} |"
+        assert row in card
+    unseen = [value for each in figures["words"] for value in each["unseen"].values()]
+    means = (fmean(each["trained"] for each in figures["words"]), fmean(unseen),
+             fmean(each["nonsense"] for each in figures["words"]))  # fmt: skip
+    assert "| **mean** | {:.3f} | {:.3f} | {:.3f} |".format(*means) in card
+
+
+def test_the_readme_has_the_figures() -> None:
+    figures = json.loads((SHIPPED / "figures.json").read_text())
+    limits = (REPOSITORY / "README.md").read_text().split("## What it cannot do")[1]
+    alone = {
+        kind: fmean(each["trained"] for each in figures["words"] if each["kind"] == kind)
+        for kind in ("colour", "shape")
+    }
+    assert f"(AP50 {figures['metrics']['AP50 seen']:.2f}, {figures['pictures']} pict" in limits
+    assert f"({figures['metrics']['AP50 unseen']:.2f})" in limits
+    assert f"colours ({alone['colour']:.2f}) and shapes ({alone['shape']:.2f})" in limits
 
 
 def test_what_a_word_is_worth_stands_beside_its_synonyms() -> None:
