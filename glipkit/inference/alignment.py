@@ -27,7 +27,10 @@ class Alignment:
     maps: Tensor
 
     def phrase_map(self, phrase_id: int) -> Tensor:
-        """(H, W): the mean over the tokens of a phrase, as its boxes are scored.
+        """(H, W): the mean over the tokens of a phrase.
+
+        Boxes are scored so by the published models; nano's by the geometric mean
+        (MODEL.DYHEAD.SCORE_AGG), which one token that is not seen spoils.
 
         Raises:
             IndexError: there is no such phrase, or the text encoder knows none of its words.
