@@ -13,6 +13,7 @@ from glipkit.page.examples import Example, drawn_examples
 from glipkit.page.handlers import HEAT, SLIDERS, Handlers
 from glipkit.page.limits import Limits
 from glipkit.page.questions import Questions
+from glipkit.page.uploads import KEPT
 
 _ABOUT_NANO = (
     "glip-nano learnt from drawings alone: twelve shapes in ten colours, their sizes, patterns and "
@@ -94,7 +95,7 @@ class _Layout:
         self.threshold = threshold
         detector, limits = questions.detector, questions.limits
         with gr.Blocks(
-            title=f"glipkit: {detector.name}", analytics_enabled=False, delete_cache=(600, 3600)
+            title=f"glipkit: {detector.name}", analytics_enabled=False, delete_cache=(600, KEPT)
         ) as self.blocks:
             self.answer = gr.State(None)
             self._html(_heading(detector), elem_classes=["gk", "gk-head"])

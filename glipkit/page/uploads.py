@@ -17,6 +17,7 @@ from glipkit.page.limits import Limits
 # What a visitor may send. Pillow reads many more kinds, some of them by running other programs.
 KINDS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # MPO: JPEG of some phones
 
+KEPT = 3600  # seconds that an upload is kept, at most
 _LEAST = 8192  # bytes that a file and its folder take on a disk, however small it is
 _SETTLED = 60  # seconds after which nothing is about to be put into an empty folder
 
@@ -70,25 +71,28 @@ def check_upload(file: Path, limits: Limits) -> None:
 def make_room(folder: Path, size: int, limits: Limits) -> None:
     """Delete the oldest uploads until another one fits, and the folders of those that are gone.
 
+    What is older than `KEPT` goes in any case: of uploads that broke off gradio leaves what came.
+
     Args:
         folder: of uploads.
         size: of the one that comes, in bytes.
         limits: how many bytes all of them may have.
     """
     files, folders = [], []
+    now = time.time()
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # gradio deletes old ones too
             state = path.lstat()
             if not stat.S_ISDIR(state.st_mode):
                 files.append((state.st_mtime, max(state.st_size, _LEAST), path))
-            elif time.time() - state.st_mtime > _SETTLED:
+            elif now - state.st_mtime > _SETTLED:
                 folders.append(path)
     for path in folders:
         with contextlib.suppress(OSError):  # most have a file in them
             path.rmdir()
     room = limits.stored_bytes - size - sum(taken for _, taken, _ in files)
-    for _, taken, path in sorted(files):
-        if room >= 0:
+    for written, taken, path in sorted(files):
+        if room >= 0 and now - written <= KEPT:
             return
         path.unlink(missing_ok=True)
         room += taken

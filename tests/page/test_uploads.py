@@ -1,5 +1,6 @@
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from glipkit.page.limits import Limits
-from glipkit.page.uploads import check_upload, make_room, read_upload, uploaded_file
+from glipkit.page.uploads import KEPT, check_upload, make_room, read_upload, uploaded_file
 
 LIMITS = Limits(upload_bytes=100_000, pixels=10_000)
 
@@ -115,7 +116,7 @@ def test_the_oldest_uploads_make_room(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         path = tmp_path / name / "picture.png"
         path.write_bytes(bytes(20_000))
-        os.utime(path, (1_000_000 - age,) * 2)
+        os.utime(path, (time.time() - age,) * 2)
 
     def kept() -> list[str]:
         return sorted(path.parent.name for path in tmp_path.rglob("*.png"))
@@ -134,6 +135,15 @@ def test_many_tiny_uploads_are_not_free(tmp_path: Path) -> None:
         (tmp_path / f"{number}.png").write_bytes(b"x")
     make_room(tmp_path, 1, Limits(stored_bytes=100_000))
     assert 0 < len(list(tmp_path.iterdir())) < 15
+
+
+def test_old_uploads_go_though_there_is_room(tmp_path: Path) -> None:
+    """gradio forgets those that broke off."""
+    for name, age in (("old", KEPT + 10), ("new", KEPT - 100)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    make_room(tmp_path, 1, Limits())
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_folders_of_uploads_that_are_gone_go_too(tmp_path: Path) -> None:
