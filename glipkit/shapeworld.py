@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from glipkit.data.shapeworld.lessons import LESSONS
 from glipkit.data.shapeworld.world import World
 from glipkit.data.shapeworld.writing import write_world
 from glipkit.data.workers import usable_cpus
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--lessons",
         action="store_true",
-        help="simpler texts for the first 16,000 training pictures, to be shown in their order",
+        help=f"texts that grow harder until training picture {LESSONS[-1][0]:,}, to be shown in "
+        "their order",
     )
     parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes that draw")
     args = parser.parse_args(argv)

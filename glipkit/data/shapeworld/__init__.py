@@ -21,7 +21,7 @@ What is true in it:
   training text, and as frequent as the others in val. Every concept has several words in training
   and others (`Concept.unseen`) that only the synonym files say.
 
-Reading order: vocabulary, outlines, painting, backgrounds, distractors, scenes (pictures); then
-phrases, relations, lessons, name_lists, captions (texts); then word_tests, records, writing
-(files).
+Reading order: vocabulary, outlines, painting, colours, paints, backgrounds, distractors, scenes
+(pictures); then phrases, relations, lessons, name_lists, captions, train_texts (texts); then world,
+word_tests, records, writing (files).
 """

@@ -17,6 +17,7 @@ from glipkit.data.catalog import DatasetSpec
 from glipkit.data.datasets.captioned_pictures import load_captioned
 from glipkit.data.datasets.coco import load_coco
 from glipkit.data.datasets.grounding import load_grounding
+from glipkit.data.shapeworld.lessons import LESSONS
 from glipkit.data.shapeworld.vocabulary import HELD_OUT, SEEN, pair_name
 from glipkit.data.shapeworld.world import World
 from glipkit.data.shapeworld.writing import write_world
@@ -282,3 +283,10 @@ def test_an_interrupt_is_one_line(
         assert main(asked) == 130
     assert "the same command draws" in capsys.readouterr().err
     assert main(asked) == 0
+
+
+def test_help_says_how_long_lessons_last(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"grow harder until training picture {LESSONS[-1][0]:,}" in said
