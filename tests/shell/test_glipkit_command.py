@@ -147,6 +147,8 @@ def test_letters_that_the_terminal_lacks_end_no_work(
 ) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
+    # pytest keeps what is logged, and pytest-xdist cannot send such a name to its main process
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     Path("shots/caf\udce9.png").write_text("no picture")  # a name that is no UTF-8
     assert main(["detect", "shots", "--text", "red \u732b . blue", "--out", "found"]) == 1
     terminal.flush()
