@@ -16,8 +16,8 @@ from glipkit.page.questions import Questions
 from glipkit.page.uploads import KEPT
 
 _ABOUT_NANO = (
-    "glip-nano learnt from drawings alone: twelve shapes in ten colours, their sizes, patterns and "
-    "places. On photographs, or for words of another world, its answers mean nothing."
+    "glip-nano learnt from drawings alone: twelve shapes in ten colours, their sizes, plain from "
+    "patterned. On photographs, or for words of another world, its answers mean nothing."
 )
 _ABOUT_PUBLISHED = (
     "It was trained on photographs and English words: name things, and what tells them apart. What "
