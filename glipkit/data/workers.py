@@ -77,6 +77,24 @@ def _end(iterator: Iterator[object], workers: Iterable[BaseProcess]) -> None:
             worker.join()
 
 
+def lost_worker(error: RuntimeError) -> str:
+    """What to tell a user whose worker died: torch's words, and what helps; "" for other errors.
+
+    torch hears of the death in a signal handler and raises wherever the program is just then, so
+    this is asked of what comes out at the end and not where batches are read.
+
+    Args:
+        error: of any origin.
+    """
+    if not str(error).startswith("DataLoader worker (pid"):
+        return ""
+    return (
+        f"{' '.join(str(error).split())} It read pictures. Most often the system killed it because "
+        "memory ran out: lower DATALOADER.NUM_WORKERS (0 reads in the main process) or the batch "
+        "(SOLVER.IMS_PER_BATCH, TEST.IMS_PER_BATCH). A training run goes on with the same command"
+    )
+
+
 def leave_interrupts_to_main(worker: int) -> None:
     """For `worker_init_fn`: be silent when the reading process is stopped.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from glipkit.data.workers import lost_worker
 from glipkit.runtime import distributed, logs
 from glipkit.runtime.allocation import keep_freed_memory
 
@@ -147,8 +148,9 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
     """Ranks, logs and readable errors for the length of a program.
 
     What a user can mend (a ValueError, a file that is missing or not ours to write, a full disk,
-    too little memory) becomes one line and an exit code, without a traceback, as does Ctrl-C;
-    anything else is a defect of ours and flies. GLIPKIT_DEBUG=1 lets the first kind fly as well.
+    too little memory, here or in a worker) becomes one line and an exit code, without a traceback,
+    as does Ctrl-C; anything else is a defect of ours and flies. GLIPKIT_DEBUG=1 lets the first kind
+    fly as well.
 
     Args:
         backend: `--backend`; see `distributed.init`.
@@ -166,6 +168,10 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
         outcome.exit_code = INTERRUPTED
     except (ValueError, OSError, MemoryError) as error:
         outcome.exit_code = _report(error)
+    except RuntimeError as error:
+        if not (told := lost_worker(error)):
+            raise
+        outcome.exit_code = _report(ChildProcessError(told))
     finally:
         distributed.shutdown()
         logs.close_logging()

@@ -1,12 +1,16 @@
 """Words on a command line end up where GLIP's users expect them."""
 
 import io
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from glipkit.data.workers import read
 from glipkit.engine import launch
 
 
@@ -121,6 +125,28 @@ def test_what_a_user_can_mend_is_one_line(error, code, capsys: pytest.CaptureFix
 def test_what_a_user_cannot_mend_flies() -> None:
     with pytest.raises(RuntimeError), launch.session():
         raise RuntimeError("a defect")
+
+
+class Deadly(Dataset):
+    """What kills the worker that reads it, as the system does where memory runs out."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        assert get_worker_info() is not None  # never the tests' own process
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_worker_that_was_killed_is_one_line_too(capsys: pytest.CaptureFixture) -> None:
+    with launch.session() as outcome:
+        next(read(DataLoader(Deadly(), num_workers=1)))
+    assert outcome.exit_code == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith("error: DataLoader worker (pid")
+    assert "lower DATALOADER.NUM_WORKERS" in told[-1]
+    assert "Traceback" not in "\n".join(told)
 
 
 def test_debugging_lets_everything_fly(monkeypatch: pytest.MonkeyPatch) -> None:
