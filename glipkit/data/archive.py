@@ -1,6 +1,8 @@
 """Unpack a zip file that nobody has to trust."""
 
+import errno
 import logging
+import lzma
 import os
 import stat
 import zipfile
@@ -64,10 +66,15 @@ def unpack(archive: Path, folder: Path, *, limits: Limits | None = None) -> int:
                     _write(file, member, place / member.filename)
                     bar.update(member.file_size)
     except (
-        *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError),
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError),
         UnicodeDecodeError,  # of a member's name
     ) as error:
         raise ArchiveError(f"{archive} is no zip file, or a damaged one: {error}") from error
+    except OSError as error:
+        # zipfile went to a place before the file's begin, or bz2 met what it did not write.
+        if error.filename is not None or error.errno not in (errno.EINVAL, None):
+            raise
+        raise ArchiveError(f"{archive} is damaged: {error.strerror or error}") from error
     return len(members)
 
 

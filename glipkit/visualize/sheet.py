@@ -32,10 +32,14 @@ def contact_sheet(
         gap: pixels between cells and around them.
 
     Raises:
-        ValueError: no images, or a number is too small.
+        ValueError: no images, one without pixels, or a number is too small.
     """
     if not images:
         raise ValueError("a contact sheet needs at least one picture, got none")
+    for index, image in enumerate(images):
+        if 0 in image.size:
+            width, height = image.size
+            raise ValueError(f"picture {index} has no pixels: it is {width}x{height}")
     if gap < 0 or (columns is not None and columns < 1):
         raise ValueError(f"columns must be at least 1 and gap at least 0, got {columns} and {gap}")
     fitted = _fitted([image.size for image in images])

@@ -121,6 +121,33 @@ def test_what_is_no_archive_says_so(tmp_path: Path, content: bytes) -> None:
         unpack(path, tmp_path / "out")
 
 
+def test_any_flipped_bit_of_the_directory_is_damage_or_none(tmp_path: Path) -> None:
+    whole = make(tmp_path / "Pets.zip", {"a.txt": b"hello " * 20, "b/c.txt": b"x"}).read_bytes()
+    refused = 0
+    for place in range(whole.index(b"PK\x01\x02"), len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            archive = tmp_path / f"{place}-{bit}" / "Pets.zip"
+            archive.parent.mkdir()
+            archive.write_bytes(damaged)
+            try:
+                unpack(archive, archive.parent / "out")
+            except ArchiveError:  # nothing else may come
+                refused += 1
+    assert refused > 300
+
+
+def test_an_end_record_that_leads_before_the_file_is_damage(tmp_path: Path) -> None:
+    archive = make(tmp_path / "Pets.zip", {"a.txt": b"hello"})
+    content = bytearray(archive.read_bytes())
+    end = content.index(b"PK\x05\x06")
+    content[end + 12 : end + 16] = (end + 7).to_bytes(4, "little")  # the directory's size
+    archive.write_bytes(content)
+    with pytest.raises(ArchiveError, match="damaged"):
+        unpack(archive, tmp_path / "out")
+
+
 def test_a_name_that_is_no_text_any_more_is_damage(tmp_path: Path) -> None:
     archive = make(tmp_path / "Pets.zip", {"Pets/é": b"abc"})
     content = archive.read_bytes()

@@ -158,6 +158,8 @@ def test_contact_sheets_are_bounded(count: int, size: tuple[int, int]) -> None:
 def test_contact_sheet_refuses_nonsense() -> None:
     with pytest.raises(ValueError, match="at least one picture"):
         contact_sheet([])
+    with pytest.raises(ValueError, match="picture 1 has no pixels: it is 5x0"):
+        contact_sheet([picture(), picture(5, 0)])
     with pytest.raises(ValueError, match="at least 1"):
         contact_sheet([picture()], 0)
     with pytest.raises(ValueError, match="at least 0"):
