@@ -131,9 +131,13 @@ def test_low_precision_stays_close(model: GLIP) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = model(batch, words)
     assert all(anchors.dtype == torch.float32 for anchors in rough.anchors)
-    for one, other in zip(exact.levels, rough.levels):
-        probabilities = one.token_logits.sigmoid(), other.token_logits.float().sigmoid()
-        assert_close(*probabilities, rtol=0, atol=0.1)
+    one, other = (
+        torch.cat([level.token_logits.float().sigmoid().flatten() for level in output.levels])
+        for output in (exact, rough)
+    )
+    # Of one place it tells little: 0.03 to 0.21 at the worst, by seed and processor. The mean is
+    # 0.003 to 0.010, that between two models of other weights 0.15 to 0.35.
+    assert (one - other).abs().mean() <= 0.02
 
 
 def test_filling_is_by_name_and_seed() -> None:

@@ -193,7 +193,9 @@ def test_answers_are_near_and_follow_the_weights(question: tuple) -> None:
     decide = Postprocessor(score_threshold=0.0)
     low = Detector(quantized(model), decide)
     (full,), (found,) = Detector(model, decide)(*question), low(*question)
-    torch.testing.assert_close(found.scores[:20], full.scores[:20], rtol=0.05, atol=0.01)
+    # A single one may move by 0.1, with 7 bits as with 8. The mean of 20 moves by 0.002 to 0.024,
+    # by seed and processor, and between two models of other weights by 0.11 to 0.39.
+    assert (found.scores[:20] - full.scores[:20]).abs().mean() <= 0.05
     assert not torch.equal(found.scores[:20], full.scores[:20])
     other = tiny_glip(seed=1)
     model.load_state_dict(other.state_dict())

@@ -301,9 +301,10 @@ def test_threads_do_not_change_a_bit(bits_by_threads) -> None:
     assert others == [one, one]
 
 
-@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+# More than the processor has must not be asked for: PyTorch's own kernels would use it.
+@pytest.mark.parametrize("capability", ["default", "avx2", None])
 @needs_library
-def test_every_instruction_set(capability: str) -> None:
+def test_every_instruction_set(capability: str | None) -> None:
     code = """
 import sys
 sys.path[:0] = ["tests"]
@@ -313,8 +314,8 @@ for dtype in tests.LIMITS:
     tests.test_is_the_whole_map(300, 16, 8, 64, dtype, "compiled")
 tests.test_dropout_is_the_whole_map((0.1, 0.6), "compiled")
 """
-    environment = os.environ | {"ATEN_CPU_CAPABILITY": capability}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    allowed = {} if capability is None else {"ATEN_CPU_CAPABILITY": capability}
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | allowed)
 
 
 def test_refuses_what_does_not_go_together(form: str) -> None:

@@ -246,12 +246,14 @@ print("agreed")
 """
 
 
+# More than the processor has must not be asked for: PyTorch's own kernels would use it.
 @needs_compiled
-@pytest.mark.parametrize("instructions", ["default", "avx2", "avx512"])
-def test_every_instruction_set(instructions: str) -> None:
+@pytest.mark.parametrize("instructions", ["default", "avx2", None])
+def test_every_instruction_set(instructions: str | None) -> None:
+    allowed = {} if instructions is None else {"ATEN_CPU_CAPABILITY": instructions}
     run = subprocess.run(
         [sys.executable, "-c", SETS],
-        env={**os.environ, "ATEN_CPU_CAPABILITY": instructions},
+        env=os.environ | allowed,
         capture_output=True,
         text=True,
         check=False,
