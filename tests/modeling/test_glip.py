@@ -135,8 +135,9 @@ def test_low_precision_stays_close(model: GLIP) -> None:
         torch.cat([level.token_logits.float().sigmoid().flatten() for level in output.levels])
         for output in (exact, rough)
     )
-    # Of one place it tells little: 0.03 to 0.21 at the worst, by seed and processor. The mean is
-    # 0.003 to 0.010, that between two models of other weights 0.15 to 0.35.
+    # One place moves by 0.03 to 0.21 at the worst, by seed and processor; the mean is 0.003 to
+    # 0.010, that between two models of other weights 0.15 to 0.35.
+    assert (one - other).abs().max() <= 0.25
     assert (one - other).abs().mean() <= 0.02
 
 
