@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from glipkit.data.datasets.coco import load_coco
 from glipkit.evaluation.build import build_evaluator
-from glipkit.evaluation.coco import METRICS, CocoEvaluator
+from glipkit.evaluation.coco import METRICS, CocoEvaluator, matched
 from glipkit.evaluation.coco_results import decimals, to_coco_results
 from glipkit.evaluation.evaluator import ClassFigure
 from glipkit.evaluation.results import class_table
@@ -163,6 +164,52 @@ def test_pycocotools_finds_the_same_in_the_written_file(tmp_path: Path) -> None:
     assert 0.05 < results.metrics["AP"] < 0.95
     for name, value in results.metrics.items():
         assert (-1 if value is None else value) == pytest.approx(expected[name], abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_crowds_ties_and_sizes_are_judged_as_pycocotools_does(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    images = [{"id": n, "file_name": f"{n}.png", "height": 300, "width": 300} for n in range(9)]
+    boxes = [
+        {
+            "id": number,
+            "image_id": random.randrange(8),  # the last picture has no box, class 11 neither
+            "category_id": random.choice([3, 7]),
+            "bbox": [
+                *random.choices(range(0, 60, 4), k=2),
+                *random.choices([12, 40, 96, 150], k=2),
+            ],
+            "iscrowd": int(random.random() < 0.2),
+            "area": random.choice([500, 1024, 4000, 9216, 20000]),  # on the limits, too
+        }
+        for number in range(1, 90)
+    ]
+    dataset = load_coco(write(tmp_path, images, boxes))
+    judge = CocoEvaluator(dataset, [3, 7, 11])
+    for image in dataset.images:
+        near = [box["bbox"] for box in boxes if box["image_id"] == image.image_id] * 2
+        near += [[8, 8, 32, 32], [0, 0, 95, 95]]
+        found = [
+            [x + random.choice([0, 0, 4]), y, x + width - 1, y + height * random.choice([1, 0.75])]
+            for x, y, width, height in near
+        ]
+        scores = random.choices([0.2, 0.5, 0.9], k=len(found))  # many are equal
+        judge.process(
+            image.image_id, answer(found, scores, random.choices([0, 1, 2], k=len(found)))
+        )
+    found = judge.evaluate()
+    expected = matched(dataset, judge.predictions())
+    expected.accumulate()
+    expected.summarize()
+    assert 0.01 < found.metrics["AP"] < 0.9
+    for name, value in zip(METRICS, expected.stats):
+        assert found.metrics[name] == pytest.approx(value, abs=1e-14), name
+    precision = expected.eval["precision"][:, :, :, 0, -1]
+    assert [each.value for each in found.per_class] == [
+        pytest.approx(precision[:, :, 0].mean(), abs=1e-14),
+        pytest.approx(precision[:, :, 1].mean(), abs=1e-14),
+        None,
+    ]
 
 
 def test_a_long_or_broken_name_leaves_the_table_a_table() -> None:
