@@ -19,6 +19,7 @@ from glipkit.structures.detections import Detections
 from glipkit.visualize import contact_sheet, draw
 
 _BOXES_SHOWN = 10  # more than that and nobody can read the picture
+_COMPRESSION = 3  # of PNG files: a third of the usual time, a tenth more bytes
 Found = Mapping[int, Sequence[Mapping[str, Any]]]  # image id -> its best predictions
 
 
@@ -66,12 +67,12 @@ def save_pictures(
         )
         path = folder / "pictures" / f"{Path(record.file_name).stem}_{answer.number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        picture.save(path, compress_level=_COMPRESSION)
         drawn.append(picture)
     if not drawn:
         return None
     sheet = folder / "pictures.png"
-    contact_sheet(drawn).save(sheet)
+    contact_sheet(drawn).save(sheet, compress_level=_COMPRESSION)
     return sheet
 
 

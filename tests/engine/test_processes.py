@@ -1,0 +1,89 @@
+"""One function in several processes: they know each other, and one that fails ends the others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from glipkit.engine.processes import run_side_by_side
+from glipkit.runtime import distributed
+
+
+def note_who_is_there(folder: str) -> int:
+    distributed.init()
+    ranks = distributed.gather_objects((distributed.rank(), torch.get_num_threads()))
+    if ranks is not None:
+        Path(folder, "ranks").write_text(repr(ranks))
+    distributed.shutdown()
+    return 0
+
+
+def fail_in_the_second() -> int:
+    if os.environ["RANK"] == "1":
+        return 3
+    time.sleep(600)
+    return 0
+
+
+def wait_for_the_end(folder: str) -> int:
+    Path(folder, os.environ["RANK"]).touch()
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+@pytest.mark.slow
+def test_every_process_has_a_rank_and_its_share_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user's word
+    assert run_side_by_side(2, note_who_is_there, str(tmp_path)) == 0
+    assert (tmp_path / "ranks").read_text() == "[(0, 1), (1, 1)]"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("glipkit.engine.processes.usable_cpus", lambda: 4)
+    assert run_side_by_side(2, note_who_is_there, str(tmp_path)) == 0
+    assert (tmp_path / "ranks").read_text() == "[(0, 2), (1, 2)]"
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.slow
+def test_one_that_fails_ends_the_others() -> None:
+    begun = time.monotonic()
+    assert run_side_by_side(2, fail_in_the_second) == 3
+    assert time.monotonic() - begun < 300
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_them_all(tmp_path: Path) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from glipkit.engine.processes import run_side_by_side\n"
+        "from test_processes import wait_for_the_end\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        f"        run_side_by_side(2, wait_for_the_end, {str(tmp_path)!r})\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    with subprocess.Popen([sys.executable, str(script)]) as process:
+        deadline = time.monotonic() + 300
+        while not all((tmp_path / rank).exists() for rank in "01"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+
+
+def test_a_process_is_needed() -> None:
+    with pytest.raises(ValueError, match="at least one process"):
+        run_side_by_side(0, note_who_is_there)
