@@ -27,6 +27,7 @@ sys.path.insert(0, str(REPOSITORY / "tools"))  # also of the processes that `eva
 
 from glipkit import shapeworld  # noqa: E402
 from glipkit.data.workers import usable_cpus  # noqa: E402
+from glipkit.engine.launch import INTERRUPTED  # noqa: E402
 from glipkit.engine.processes import run_side_by_side  # noqa: E402
 from glipkit.runtime.files import write_atomically  # noqa: E402
 from glipkit.runtime.logs import setup_logging  # noqa: E402
@@ -57,6 +58,8 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=500, help="to judge by (default 500)")
     parser.add_argument("--weight", default=str(NANO / "model.safetensors"), help="of glip-nano")
     args = parser.parse_args()
+    if not Path(args.weight).is_file():  # else every process would say so
+        parser.error(f"--weight {args.weight}: there is no such file")
     setup_logging()
     out = args.out.resolve()
     begun = time.perf_counter()
@@ -66,7 +69,10 @@ def main() -> int:
     )
     if drawn:
         return drawn
-    answers = ask(world, out, args.weight)
+    try:
+        answers = ask(world, out, args.weight)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     figures = figures_of(world, answers)
     figures["seconds"] = round(time.perf_counter() - begun)
     write_atomically(out / "results.json", json.dumps(figures, indent=1) + "\n")
@@ -82,6 +88,7 @@ def ask(world: Path, out: Path, weight: str) -> dict[str, Path]:
         CLASSES_PER_PROMPT: ("detection", "synonyms", "captions", "relations"),
         WORDS_PER_PROMPT: ("words",),
     }
+    processes = 1 if torch.cuda.is_available() else min(usable_cpus(), MOST_PROCESSES)
     folders, tasks = {}, []
     for chunk, names in runs.items():
         task = out / f"{chunk}_names_a_prompt.yaml"
@@ -92,10 +99,9 @@ def ask(world: Path, out: Path, weight: str) -> dict[str, Path]:
         *("--config-file", str(NANO / "config.yaml"), "--task_config", *tasks),
         *("--weight", weight, "--save-pictures", "24"),
         *("--show-from", str(SHOWN_FROM), "OUTPUT_DIR", str(out)),
-        # Pictures this small are read before a reader has begun, and many fit into a batch.
-        *("DATALOADER.NUM_WORKERS", "0", "TEST.IMS_PER_BATCH", "16"),
+        # Pictures this small are read before a reader has begun.
+        *("DATALOADER.NUM_WORKERS", "0", "TEST.IMS_PER_BATCH", str(8 * processes)),
     ]
-    processes = 1 if torch.cuda.is_available() else min(usable_cpus(), MOST_PROCESSES)
     if code := run_side_by_side(processes, evaluate, arguments):
         raise SystemExit(code)
     return folders

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import faster_coco_eval
@@ -118,14 +118,28 @@ def _prepared(
     dataset: CocoDetection,
     results: Sequence[Mapping[str, Any]],
 ) -> Judge:
-    """Pycocotools' classes, or those that stand in for them, with truth and results."""
+    """Pycocotools' classes, or those that stand in for them, ready to evaluate.
+
+    Pictures and classes are numbered from 0 by ascending id, as pycocotools sorts them: the C++
+    keeps ids as float64.
+    """
+    images = _places(image.image_id for image in dataset.images)
+    classes = _places(each.category_id for each in dataset.categories)
 
     def indexed(annotations: Sequence[Mapping[str, Any]]) -> COCO | faster_coco_eval.COCO:
         made = index()  # its loadRes refuses an empty list
         made.dataset = {
-            "images": [{"id": image.image_id} for image in dataset.images],
-            "categories": [{"id": each.category_id} for each in dataset.categories],
-            "annotations": list(annotations),
+            "images": [{"id": place} for place in images.values()],
+            "categories": [{"id": place} for place in classes.values()],
+            "annotations": [
+                {
+                    **each,
+                    "image_id": images[each["image_id"]],
+                    "category_id": classes[each["category_id"]],
+                }
+                for each in annotations
+                if each["image_id"] in images and each["category_id"] in classes
+            ],
         }
         made.createIndex()
         return made
@@ -135,9 +149,13 @@ def _prepared(
         for number, result in enumerate(results, start=1)
     ]
     made = judge(indexed(dataset.ground_truth()), indexed(found), iouType="bbox")
-    made.params.imgIds = [image.image_id for image in dataset.images]
-    made.params.catIds = [category.category_id for category in dataset.categories]
+    made.params.imgIds = list(images.values())
+    made.params.catIds = list(classes.values())
     return made
+
+
+def _places(ids: Iterable[int]) -> dict[int, int]:
+    return {each: place for place, each in enumerate(sorted(ids))}
 
 
 def _mean(values: np.ndarray) -> float | None:

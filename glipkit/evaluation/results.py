@@ -14,7 +14,8 @@ from glipkit.evaluation.evaluator import ClassFigure, Judgement
 from glipkit.runtime.files import replacing, write_atomically
 from glipkit.structures.figures import figure_text
 
-_PACKAGES = ("torch", "torchvision", "transformers", "pycocotools", "pillow", "numpy")
+_PACKAGES = ("torch", "torchvision", "transformers", "pycocotools", "faster-coco-eval",
+             "pillow", "numpy")  # fmt: skip
 _FAILURES_SHOWN = 10
 _BLOCK = 10_000  # predictions that are text at a time
 _LONGEST_NAME = 48  # of a class, in characters; results.json has it whole

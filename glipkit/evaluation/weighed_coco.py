@@ -46,7 +46,7 @@ class WeighedCoco:
         self.num_pictures = len(number_of)
         self.num_classes = len(dataset.categories)
         # pycocotools has pictures by ascending id, and each class in turn
-        order = np.array([number_of[image_id] for image_id in judge.params.imgIds], dtype=np.int64)
+        order = np.array([number_of[each] for each in sorted(number_of)], dtype=np.int64)
         self._classes = [_class_matches(judge, place, order) for place in range(self.num_classes)]
         self.rows_at_once = rows_at_once(self._classes)
         by_area = [num_pictures_of(one[area] for one in self._classes) for area in range(4)]

@@ -212,6 +212,22 @@ def test_crowds_ties_and_sizes_are_judged_as_pycocotools_does(tmp_path: Path, se
     ]
 
 
+@pytest.mark.parametrize("first", [7, 2**53, 17 * 10**17])
+def test_ids_may_be_large(tmp_path: Path, first: int) -> None:
+    """Neighbours of 2^53 are one float64."""
+    images = [{**IMAGES[0], "id": first + 1}, {**IMAGES[1], "id": first}]
+    boxes = [
+        {"id": 1, "image_id": first, "category_id": 3, "bbox": [10, 10, 20, 20]},
+        {"id": 2, "image_id": first + 1, "category_id": 3, "bbox": [50, 50, 20, 20]},
+    ]
+    judge = CocoEvaluator(load_coco(write(tmp_path, images, boxes)), [3, 7, 11])
+    judge.process(first, answer([[10, 10, 29, 29]], [0.9], [0]))
+    judge.process(first + 1, answer([[10, 10, 29, 29]], [0.9], [0]))  # the other picture's box
+    found = judge.evaluate().metrics
+    assert found["AR100"] == pytest.approx(0.5)
+    assert {each["image_id"] for each in judge.predictions()} == {first, first + 1}
+
+
 def test_a_long_or_broken_name_leaves_the_table_a_table() -> None:
     names = ["owl", "a\nb", "word " * 80]
     rows = class_table([ClassFigure(i, name, 0.5) for i, name in enumerate(names)]).splitlines()
