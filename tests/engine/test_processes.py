@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from glipkit.engine import processes
 from glipkit.engine.processes import run_side_by_side
 from glipkit.runtime import distributed
 
@@ -53,14 +54,20 @@ def wait_for_the_end(folder: str) -> int:
 def test_every_process_has_a_rank_and_its_share_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user's word
-    assert run_side_by_side(2, note_who_is_there, str(tmp_path)) == 0
-    assert (tmp_path / "ranks").read_text() == "[(0, 1), (1, 1)]"
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("glipkit.engine.processes.usable_cpus", lambda: 4)
+    environment, handlers = dict(os.environ), [signal.getsignal(each) for each in SIGNALS]
     assert run_side_by_side(2, note_who_is_there, str(tmp_path)) == 0
     assert (tmp_path / "ranks").read_text() == "[(0, 2), (1, 2)]"
-    assert "OMP_NUM_THREADS" not in os.environ
+    assert dict(os.environ) == environment  # the caller is left as it was
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
+
+
+def test_threads_are_those_that_the_user_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with processes._threads(8):
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.slow
@@ -109,14 +116,6 @@ def test_ctrl_c_ends_them_all_without_a_word(tmp_path: Path) -> None:
             process.wait()
     assert said.read_text() == ""
     assert all((tmp_path / f"ended_{rank}").exists() for rank in "01")
-
-
-@pytest.mark.slow
-def test_the_caller_is_left_as_it_was(tmp_path: Path) -> None:
-    environment, handlers = dict(os.environ), [signal.getsignal(each) for each in SIGNALS]
-    assert run_side_by_side(2, note_who_is_there, str(tmp_path)) == 0
-    assert dict(os.environ) == environment
-    assert [signal.getsignal(each) for each in SIGNALS] == handlers
 
 
 def test_one_process_needs_no_other() -> None:
