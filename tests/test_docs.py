@@ -16,7 +16,7 @@ import yaml
 from test_readme import TOOLS, check_glipkit, strip_launcher
 
 from glipkit.engine import launch
-from glipkit.inference.models import KNOWN
+from glipkit.inference.known import KNOWN
 from glipkit.shell import main as shell
 
 REPOSITORY = Path(__file__).parents[1]

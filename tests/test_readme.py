@@ -59,7 +59,7 @@ def check_tool(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_glipkit(words: list[str]) -> None:
-    command = importlib.import_module(f"glipkit.shell.{words[0]}")
+    command = importlib.import_module(f"glipkit.shell.flags.{words[0]}")
     parser = argparse.ArgumentParser(prog=words[0])
     command.add_arguments(parser)
     parser.parse_args(words[1:])

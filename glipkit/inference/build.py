@@ -17,15 +17,8 @@ from glipkit.engine.tensor_files import CheckpointError
 from glipkit.engine.tuned import has_prompt_offset, load_tuned
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.detector import PhraseDetector
-from glipkit.inference.models import (
-    DEFAULT_THRESHOLD,
-    KNOWN,
-    SHIPPED,
-    KnownModel,
-    ModelFiles,
-    find_model,
-    model_folders,
-)
+from glipkit.inference.known import DEFAULT_THRESHOLD, KNOWN, SHIPPED, KnownModel
+from glipkit.inference.models import ModelFiles, find_model, model_folders
 from glipkit.modeling.build import PRECISIONS, build_detector, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.programs.evaluation import CAPTIONS, offset_override

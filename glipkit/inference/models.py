@@ -11,11 +11,10 @@ from typing import NoReturn
 from glipkit.engine.checkpoint import TUNED_BASE, TUNED_MODE
 from glipkit.engine.tensor_files import list_files, read_metadata
 from glipkit.engine.weights import PUBLISHED_REPOSITORY, find_here
+from glipkit.inference.known import DEFAULT_THRESHOLD, KNOWN, SHIPPED, KnownModel
 from glipkit.runtime.files import file_sha256
 
-SHIPPED = Path(__file__).parents[1] / "models"  # what is installed with glipkit
 MODELS_VARIABLE = "GLIPKIT_MODELS"  # environment: a folder of weights, looked into before MODEL/
-DEFAULT_THRESHOLD = 0.5  # of scores, where a model has no better one
 
 # What a run leaves (`glipkit.programs.training`), the best first; then what a model ships as.
 _RUN_FILES = tuple(
@@ -29,55 +28,6 @@ _PUBLISHED = f"https://huggingface.co/{PUBLISHED_REPOSITORY}"
 _CONFIG = "config.yaml"
 _YAML = (".yaml", ".yml")
 _FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", *_YAML)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownModel:
-    """A model that has a name."""
-
-    about: str
-    config: str  # a file in `SHIPPED`
-    weights: str  # a file in `SHIPPED`, or the name under which the authors published it
-    default_threshold: float = DEFAULT_THRESHOLD
-
-    @property
-    def config_file(self) -> Path:
-        """Where the configuration is."""
-        return SHIPPED / self.config
-
-
-KNOWN = {
-    "nano": KnownModel(
-        "GLIP in small, comes with glipkit; knows drawn shapes and colours",
-        "nano/config.yaml",
-        "nano/model.safetensors",
-    ),
-    "glip-t": KnownModel(
-        "GLIP-T: Swin-T, pre-trained on Objects365, GoldG, CC3M and SBU",
-        "glip_Swin_T_O365_GoldG.yaml",
-        "glip_tiny_model_o365_goldg_cc_sbu.pth",
-    ),
-    "glip-t-a": KnownModel(
-        "GLIP-T (A): without fusion, pre-trained on Objects365",
-        "glip_A_Swin_T_O365.yaml",
-        "glip_a_tiny_o365.pth",
-    ),
-    "glip-t-b": KnownModel(
-        "GLIP-T (B): pre-trained on Objects365",
-        "glip_Swin_T_O365.yaml",
-        "glip_tiny_model_o365.pth",
-    ),
-    "glip-t-c": KnownModel(
-        "GLIP-T (C): pre-trained on Objects365 and GoldG",
-        "glip_Swin_T_O365_GoldG.yaml",
-        "glip_tiny_model_o365_goldg.pth",
-    ),
-    "glip-l": KnownModel(
-        "GLIP-L: Swin-L, pre-trained on 27 million pairs of pictures and words",
-        "glip_Swin_L.yaml",
-        "glip_large_model.pth",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glipkit.inference.detector import PhraseDetector
-from glipkit.inference.models import KNOWN
+from glipkit.inference.known import KNOWN
 from glipkit.page import markup
 from glipkit.page.door import gradio
 from glipkit.page.examples import Example, drawn_examples

@@ -1,1 +1,1 @@
-"""The `glipkit` command: one file for each of its words."""
+"""The `glipkit` command: one file for each of its words; what they take is in `flags`."""

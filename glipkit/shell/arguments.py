@@ -1,27 +1,6 @@
-"""Flags that several commands share."""
+"""What the values of flags mean."""
 
-import argparse
 from pathlib import Path
-
-from glipkit.inference.models import KNOWN
-
-PRECISIONS = ("float32", "bfloat16", "int8")
-
-
-def add_model_arguments(parser: argparse.ArgumentParser, *, precision: bool = True) -> None:
-    """--model, --device and, where it can be chosen, --precision."""
-    parser.add_argument(
-        "--model",
-        default="nano",
-        metavar="NAME|FILE|FOLDER",
-        help=f"one of {', '.join(KNOWN)}, a checkpoint, or the folder of a run (default: nano, "
-        "which is shipped)",
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
-    if precision:
-        parser.add_argument(
-            "--precision", default="float32", choices=PRECISIONS, help="default: float32"
-        )
 
 
 def read_names(path: Path) -> list[str]:

@@ -7,48 +7,19 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 
 from glipkit.config.load import load_config
 from glipkit.data.doctor.examine import Examination, check_paths, compare, examine
 from glipkit.data.doctor.findings import MAX_EXAMPLES, Finding
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.inference.build import load_vocabulary
-from glipkit.inference.models import KNOWN, find_model, known_key
+from glipkit.inference.known import KNOWN
+from glipkit.inference.models import find_model, known_key
 from glipkit.runtime.logs import setup_logging
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = """Find what makes AP silently zero or low, before training or judging.
-
-Reads COCO files (boxes with classes) and MDETR files (captions whose words have boxes). Each
-finding says how often, where, what it does to AP and what to do. Several files of one dataset are
-also compared with each other."""
-EXAMPLES = """  glipkit check annotations/val.json --pictures val
-  glipkit check train.json val.json --pictures pictures --json
-exit status: 0 no errors, 1 errors were found, 2 the command itself failed"""
 _WIDTH = 110
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `glipkit check` takes."""
-    parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET.json")
-    parser.add_argument(
-        "--pictures",
-        action="append",
-        type=Path,
-        metavar="DIR",
-        help="where file names start from; once for all files, or once for each; default: looked "
-        "for beside the file",
-    )
-    parser.add_argument(
-        "--model",
-        default="nano",
-        metavar="NAME|FOLDER",
-        help="whose vocabulary and prompt length the words are checked with (default: nano, as all "
-        "GLIP models)",
-    )
-    parser.add_argument("--json", action="store_true", help="write JSON for programs to stdout")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,24 +16,10 @@ from glipkit.engine.shared_text import TEXT_ENCODER, read_weights
 from glipkit.engine.tensor_files import CheckpointError, read_metadata, read_tensors
 from glipkit.engine.weights import PUBLISHED_FILES
 from glipkit.inference.build import recognise
-from glipkit.inference.models import KNOWN, find_model, model_folders
+from glipkit.inference.known import KNOWN
+from glipkit.inference.models import find_model, model_folders
 from glipkit.runtime.logs import setup_logging
 from glipkit.shell.tables import table
-
-DESCRIPTION = """Say what is in a file of weights: architecture, parameters by part, text encoder,
-hash, format, and which published model it can be."""
-EXAMPLES = """  glipkit info nano
-  glipkit info MODEL/glip_tiny_model_o365_goldg_cc_sbu.pth --json"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `glipkit info` takes."""
-    parser.add_argument(
-        "model",
-        metavar="CHECKPOINT|MODEL",
-        help=f"a file, the folder of a run, or one of {', '.join(KNOWN)}",
-    )
-    parser.add_argument("--json", action="store_true", help="write JSON for programs to stdout")
 
 
 def run(args: argparse.Namespace) -> int:

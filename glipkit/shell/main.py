@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 
 from glipkit import __version__
 
-# Word -> what it does. Its module, glipkit.shell.<word>, has DESCRIPTION, EXAMPLES,
-# add_arguments(parser) and run(args) -> exit status, and is imported when the word is typed:
-# `glipkit --help` should not take the seconds that importing torch takes.
+# Word -> what it does. glipkit.shell.flags.<word> has DESCRIPTION, EXAMPLES and
+# add_arguments(parser); glipkit.shell.<word> has run(args) -> exit status, and is imported once the
+# flags are understood: neither help nor a slip of the finger should take the seconds that importing
+# torch takes.
 COMMANDS = {
     "detect": "find what words say in pictures, folders and videos",
     "info": "say what is in a file of weights",
@@ -52,19 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         sys.stderr.write(f"glipkit: no command {words[0]!r}\n\n{_usage()}")
         return FAILED
-    command = importlib.import_module(f"glipkit.shell.{words[0]}")
-    logs = importlib.import_module("glipkit.runtime.logs")  # imports torch, as the command did
-    parser = argparse.ArgumentParser(
-        prog=f"glipkit {words[0]}",
-        description=command.DESCRIPTION,
-        epilog=f"examples:\n{command.EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_arguments(parser)
-    args = parser.parse_args(words[1:])
+    args = _parse(words[0], words[1:])
     try:
         with _any_letter_printed():
-            return command.run(args)
+            return _run(words[0], args)
     except KeyboardInterrupt:
         sys.stderr.write("glipkit: interrupted\n")
         return INTERRUPTED
@@ -75,6 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = str(error) or "not enough memory"  # Python's own MemoryError says nothing
         sys.stderr.write(f"glipkit {words[0]}: {said}\n")
         return FAILED
+
+
+def _parse(word: str, words: Sequence[str]) -> argparse.Namespace:
+    flags = importlib.import_module(f"glipkit.shell.flags.{word}")
+    parser = argparse.ArgumentParser(
+        prog=f"glipkit {word}",
+        description=flags.DESCRIPTION,
+        epilog=f"examples:\n{flags.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    flags.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def _run(word: str, args: argparse.Namespace) -> int:
+    command = importlib.import_module(f"glipkit.shell.{word}")
+    logs = importlib.import_module("glipkit.runtime.logs")  # imports torch, as the command did
+    try:
+        return command.run(args)
     finally:
         logs.close_logging()  # whoever calls this from Python gets the logging of before back
 

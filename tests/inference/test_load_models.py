@@ -19,7 +19,7 @@ from glipkit.engine.tensor_files import CheckpointError, read_tensors, write_ten
 from glipkit.engine.tuned import save_tuned
 from glipkit.inference import build, models
 from glipkit.inference.build import recognise
-from glipkit.inference.models import KNOWN, SHIPPED, KnownModel
+from glipkit.inference.known import KNOWN, SHIPPED, KnownModel
 from glipkit.modeling.build import build_model
 from glipkit.modeling.fill import fill_model
 

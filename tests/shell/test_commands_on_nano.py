@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from films import film, scene
 
-from glipkit.inference.models import KNOWN, SHIPPED
+from glipkit.inference.known import KNOWN, SHIPPED
 from glipkit.shell.main import main
 
 pytestmark = [

@@ -11,7 +11,7 @@ from drawn import draw
 from evaluated import compared, evaluated, refused
 
 from glipkit.data.catalog import DatasetSpec
-from glipkit.shell.compare import EXAMPLES
+from glipkit.shell.flags.compare import EXAMPLES
 from glipkit.shell.main import main
 
 
