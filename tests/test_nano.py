@@ -164,6 +164,7 @@ def test_the_demo_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) 
     assert demo.main() == 0
     figures = json.loads((tmp_path / "results.json").read_text())
     assert figures["pictures"] == 6
+    assert figures["pictures asked for synonyms"] == 3
     assert figures["names asked"] == 120
     assert len(figures["words"]) == 27
     assert "combinations never seen" in capsys.readouterr().out
