@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from glipkit.data.sources import GroundedImage
 from glipkit.data.transforms import TestTransform
 from glipkit.grounding.directions import says_left_or_right, says_up_or_down
+from glipkit.runtime.imports import collector_paused
 from glipkit.structures import boxes as box
 from glipkit.structures.targets import GroundingTarget
+
+with collector_paused():
+    from torchvision.transforms.v2 import functional as F
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
-from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from glipkit.layers.linear import linear_gelu
 from glipkit.layers.recompute import run
 from glipkit.ops.window_attention import window_attention
+from glipkit.runtime.imports import collector_paused
+
+with collector_paused():
+    from timm.layers import DropPath, trunc_normal_
 
 # Positions that go through an MLP together in inference on a CPU: the hidden channels of so many
 # stay in the last-level cache (6 MB for the first stage of Swin-T, 25 MB for its last).

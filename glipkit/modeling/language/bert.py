@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
-from transformers.models.bert.modeling_bert import BertIntermediate, BertLayer
 
 from glipkit.grounding.language_files import BERT_UNCASED, folders, how_to_get
 from glipkit.layers.linear import linear_gelu
 from glipkit.layers.recompute import gradients_where_needed, run
 from glipkit.modeling.language.features import TextFeatures
+from glipkit.runtime.imports import collector_paused
+
+with collector_paused():
+    from transformers import BertConfig, BertModel
+    from transformers.models.bert.modeling_bert import BertIntermediate, BertLayer
 
 # Known without a file or a network: the published GLIP's text encoder. What the arguments of
 # `bert_architecture` do not name is BertConfig's default, which was made for this very model.

@@ -1,0 +1,40 @@
+import gc
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from glipkit.runtime.imports import collector_paused
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    was_on = gc.isenabled()
+    yield
+    gc.unfreeze()
+    (gc.enable if was_on else gc.disable)()
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_collector_is_left_as_it_was_found(was_on: bool) -> None:
+    (gc.enable if was_on else gc.disable)()
+    with suppress(ImportError), collector_paused():
+        assert not gc.isenabled()
+        raise ImportError("broken")
+    assert gc.isenabled() == was_on
+
+
+def test_what_came_meanwhile_is_old_and_can_still_be_collected() -> None:
+    with collector_paused():
+        came = [[] for _ in range(1000)]
+        assert any(each is came for each in gc.get_objects(generation=0))
+    assert any(each is came for each in gc.get_objects(generation=2))
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_the_program_froze_stays_frozen() -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with collector_paused():
+        pass
+    assert gc.get_freeze_count() == frozen > 0
