@@ -10,9 +10,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
 ARGS ?=
 # Tests run in so many processes, a thread each: most of the work is Python's, which keeps one core
-# busy. A file stays whole, because its tests share what takes long to make.
+# busy. A file stays whole, because its tests share what takes long to make. Where tests of operators
+# use two threads, a waiting one must not spin on the core that the other needs.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 	--no-loadscope-reorder
 
 .DEFAULT_GOAL := help
