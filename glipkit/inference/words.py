@@ -91,19 +91,24 @@ def read_words(
     return asked
 
 
-def phrases_of(text: str | Sequence[str]) -> tuple[str, ...]:
-    """The labels that `read_words` would give, told without a text encoder.
+def phrases_of(text: str | Sequence[str], negative_prompts: Sequence[str] = ()) -> tuple[str, ...]:
+    """The labels of what is wanted that `read_words` would give, told without a text encoder.
 
     Raises:
         TypeError: the text is neither text nor a sequence of it.
-        ValueError: there is nothing to look for, as far as can be told before a model is loaded.
+        ValueError: there is nothing to look for, or something is both wanted and unwanted, as far
+            as can be told before a model is loaded.
     """
+    unwanted = _unwanted(negative_prompts)
     if not isinstance(text, str):
         names = checked_names(text, "text")
-        class_prompt(names)  # complains about names that say nothing
+        class_prompt([*names, *unwanted])  # complains about names that say nothing
+        _check_apart(names, unwanted, said=clean_name)
         return _each_once(names)
     listing = pieces(checked_text(text))
-    return _each_once(listing) if len(listing) > 1 else tuple(_noun_phrases(plain(text))[0])
+    wanted = _each_once(listing) if len(listing) > 1 else tuple(_noun_phrases(plain(text))[0])
+    _check_apart(wanted, unwanted)
+    return wanted
 
 
 class _Reader:
@@ -129,7 +134,7 @@ class _Reader:
         """A text whose phrases are given."""
         self._check_length(text)
         prompt = marked_prompt(text, spans, self.tokenizer, self.max_tokens)
-        self._check_wanted([phrase.text for phrase in prompt.phrases])
+        _check_apart([phrase.text for phrase in prompt.phrases], self.unwanted)
         return self._with_unwanted(prompt)
 
     def listed(self, names: Sequence[str], *, is_free: bool) -> list[Prompt]:
@@ -139,7 +144,7 @@ class _Reader:
             self.notes.append(
                 f"{len(names) - len(kept)} of {len(names)} phrases repeat another: asked once"
             )
-        self._check_wanted(kept, said=str if is_free else clean_name)
+        _check_apart(kept, self.unwanted, said=str if is_free else clean_name)
         return self._class_prompts([*kept, *self.unwanted], is_free=is_free)
 
     def free(self, text: str) -> list[Prompt]:
@@ -147,7 +152,7 @@ class _Reader:
         self._check_length(text)
         labels, notes = _noun_phrases(text)
         self.notes += notes
-        self._check_wanted(list(labels))
+        _check_apart(list(labels), self.unwanted)
         phrases = (Phrase(label, tuple(places)) for label, places in labels.items())
         return self._with_unwanted(Prompt(text, tuple(phrases)))
 
@@ -206,14 +211,6 @@ class _Reader:
         )
         return [Prompt(head + more.caption, (*prompt.phrases, *moved))]
 
-    def _check_wanted(self, wanted: Sequence[str], said: Callable[[str], str] = str) -> None:
-        """Refuse what is `said` in the same words on both sides."""
-        both = {_key(said(name)) for name in wanted} & {_key(said(name)) for name in self.unwanted}
-        if both:
-            raise ValueError(
-                f"both wanted and in negative_prompts: {short(', '.join(sorted(both)))}"
-            )
-
     def _check_length(self, text: str) -> None:
         count = self.tokenizer.count(text)
         if count > self.max_tokens:
@@ -233,6 +230,14 @@ def _unwanted(names: Sequence[str]) -> tuple[str, ...]:
                 f"negative_prompts[{index}] is {short(name)!r}, which has no words; leave it out"
             )
     return checked
+
+
+def _check_apart(
+    wanted: Sequence[str], unwanted: Sequence[str], said: Callable[[str], str] = str
+) -> None:
+    """Refuse what is `said` in the same words on both sides."""
+    if both := {_key(said(name)) for name in wanted} & {_key(said(name)) for name in unwanted}:
+        raise ValueError(f"both wanted and in negative_prompts: {short(', '.join(sorted(both)))}")
 
 
 def _noun_phrases(text: str) -> tuple[dict[str, list[tuple[int, int]]], list[str]]:

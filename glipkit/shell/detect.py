@@ -45,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--every counts frames and is at least 1, got {args.every}")
     if args.batch_size < 1:
         raise ValueError(f"--batch-size is at least 1, got {args.batch_size}")
-    phrases = phrases_of(text)
-    if args.negative:
-        phrases_of(args.negative)
+    phrases = phrases_of(text, args.negative)
     if asked["threshold"] is not None:
         checked_thresholds(asked["threshold"], phrases)
     paths = find_all(args.pictures, outside=args.out / PICTURES)

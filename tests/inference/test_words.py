@@ -338,6 +338,12 @@ def test_labels_can_be_told_without_an_encoder(text: str | list[str], bert: Toke
     assert phrases_of(text) == read_words(text, bert).phrases
 
 
+@pytest.mark.parametrize("text", ["a cat . a dog", "a man and a cat", ["dog", "A  cat"]])
+def test_wanted_and_unwanted_is_refused_without_an_encoder(text: str | list[str]) -> None:
+    with pytest.raises(ValueError, match="both wanted and in negative_prompts: a cat"):
+        phrases_of(text, ["a bird", "a Cat"])
+
+
 @pytest.mark.parametrize("text", ["", " \n", "...", "a cat . ?", [], [""], ["(x)"]])
 def test_texts_without_words_need_no_encoder_to_be_refused(text: str | list[str]) -> None:
     with pytest.raises(ValueError, match=r"no words to look for|no class name to look for"):
