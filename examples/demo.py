@@ -29,6 +29,7 @@ from glipkit import shapeworld  # noqa: E402
 from glipkit.data.workers import usable_cpus  # noqa: E402
 from glipkit.engine.launch import INTERRUPTED  # noqa: E402
 from glipkit.engine.processes import run_side_by_side  # noqa: E402
+from glipkit.runtime.collector import skip_last_collection  # noqa: E402
 from glipkit.runtime.files import write_atomically  # noqa: E402
 from glipkit.runtime.logs import setup_logging  # noqa: E402
 
@@ -62,6 +63,7 @@ def main() -> int:
     if not Path(args.weight).is_file():  # else every process would say so
         parser.error(f"--weight {args.weight}: there is no such file")
     setup_logging()
+    skip_last_collection()
     out = args.out.resolve()
     begun = time.perf_counter()
     world = out / f"shapeworld_{args.pictures}"

@@ -9,7 +9,7 @@ from torch import Tensor
 from glipkit.data.sources import GroundedImage
 from glipkit.data.transforms import TestTransform
 from glipkit.grounding.directions import says_left_or_right, says_up_or_down
-from glipkit.runtime.imports import collector_paused
+from glipkit.runtime.collector import collector_paused
 from glipkit.structures import boxes as box
 from glipkit.structures.targets import GroundingTarget
 

@@ -16,6 +16,7 @@ import torch
 from glipkit.data.workers import lost_worker
 from glipkit.runtime import distributed, logs
 from glipkit.runtime.allocation import keep_freed_memory
+from glipkit.runtime.collector import skip_last_collection
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells report after Ctrl-C
 _END_OF_TASKS = "--end-of-task-files"
@@ -163,6 +164,7 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
         _join(backend)
         logs.setup_logging()
         keep_freed_memory()
+        skip_last_collection()
         yield outcome
     except KeyboardInterrupt:
         outcome.exit_code = INTERRUPTED

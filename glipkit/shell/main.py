@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from glipkit import __version__
+from glipkit.runtime.collector import skip_last_collection
 
 # Word -> what it does. glipkit.shell.flags.<word> has DESCRIPTION, EXAMPLES and
 # add_arguments(parser); glipkit.shell.<word> has run(args) -> exit status, and is imported once the
@@ -84,6 +85,7 @@ def _parse(word: str, words: Sequence[str]) -> argparse.Namespace:
 def _run(word: str, args: argparse.Namespace) -> int:
     command = importlib.import_module(f"glipkit.shell.{word}")
     logs = importlib.import_module("glipkit.runtime.logs")  # imports torch, as the command did
+    skip_last_collection()
     try:
         return command.run(args)
     finally:

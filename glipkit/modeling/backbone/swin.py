@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from glipkit.layers.linear import linear_gelu
 from glipkit.layers.recompute import run
 from glipkit.ops.window_attention import window_attention
-from glipkit.runtime.imports import collector_paused
+from glipkit.runtime.collector import collector_paused
 
 with collector_paused():
     from timm.layers import DropPath, trunc_normal_

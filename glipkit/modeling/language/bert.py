@@ -11,7 +11,7 @@ from glipkit.grounding.language_files import BERT_UNCASED, folders, how_to_get
 from glipkit.layers.linear import linear_gelu
 from glipkit.layers.recompute import gradients_where_needed, run
 from glipkit.modeling.language.features import TextFeatures
-from glipkit.runtime.imports import collector_paused
+from glipkit.runtime.collector import collector_paused
 
 with collector_paused():
     from transformers import BertConfig, BertModel

@@ -1,10 +1,12 @@
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from glipkit.runtime.imports import collector_paused
+from glipkit.runtime.collector import collector_paused
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +40,19 @@ def test_what_the_program_froze_stays_frozen() -> None:
     with collector_paused():
         pass
     assert gc.get_freeze_count() == frozen > 0
+
+
+@pytest.mark.parametrize("is_skipped", [True, False])
+def test_the_last_search_can_be_left_out(is_skipped: bool) -> None:
+    """Only the search: what the program registered itself still runs."""
+    code = (
+        "import atexit\n"
+        "from glipkit.runtime.collector import skip_last_collection\n"
+        f"{'skip_last_collection();' * 2 * is_skipped}\n"
+        "atexit.register(print, 'registered')\n"
+        "class Loud:\n"
+        "    def __del__(self): print('collected')\n"
+        "loud = Loud(); loud.itself = loud; del loud\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["registered"] + ["collected"] * (not is_skipped)
