@@ -37,7 +37,7 @@ NANO = REPOSITORY / "glipkit" / "models" / "nano"
 SEED = 0  # of the world; the pictures to judge by are others than those to learn from
 CLASSES_PER_PROMPT = 12
 WORDS_PER_PROMPT = 9  # of the test of single words: divides their number, so none meets its synonym
-SYNONYMS_EVERY = 2  # so many pictures, one is asked for synonyms: as many names as all the others
+SYNONYMS_EVERY = 2  # one picture in so many is asked for synonyms, which are 120 names more
 MOST_PROCESSES = 8  # each with a model of its own: a gigabyte
 SHOWN_FROM = 0.55  # where nano's F1 is best with every name asked
 logger = logging.getLogger("glipkit.demo")
@@ -63,7 +63,6 @@ def main() -> int:
     if not Path(args.weight).is_file():  # else every process would say so
         parser.error(f"--weight {args.weight}: there is no such file")
     setup_logging()
-    skip_last_collection()
     out = args.out.resolve()
     begun = time.perf_counter()
     world = out / f"shapeworld_{args.pictures}"
@@ -258,4 +257,5 @@ def _read(file: Path) -> Any:
 
 
 if __name__ == "__main__":
+    skip_last_collection()
     sys.exit(main())

@@ -11,6 +11,8 @@ These names are fetched when they are first used: `import glipkit` alone imports
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from glipkit.runtime.collector import collector_paused
+
 if TYPE_CHECKING:
     from glipkit.inference.asked import Texts
     from glipkit.inference.build import load
@@ -34,7 +36,8 @@ def __getattr__(name: str) -> object:
     """One of the names above, imported now."""
     if name not in _HOMES:
         raise AttributeError(f"module 'glipkit' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    with collector_paused():
+        value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -90,6 +90,10 @@ def test_the_card_has_the_figures() -> None:
     assert len(told) == len(figures["metrics"])
     for (row, value), (name, figure) in zip(told, figures["metrics"].items()):
         assert float(value) == pytest.approx(figure, abs=6e-4), f"{row}: {name}"
+    share = figures["pictures"] / figures["pictures asked for synonyms"]
+    assert share == demo.SYNONYMS_EVERY == 2
+    assert any("words never read, every second picture" in row for row, _ in told)
+    assert f"never read have AP50 {figures['AP50 synonyms, asked of all pictures']:.3f}" in card
     (relations,) = (row for row, _ in told if "relation" in row)
     assert f"{figures['relations']} phrases" in relations
     assert f"(chance {figures['relations by chance']:.3f})" in relations

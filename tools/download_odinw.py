@@ -1,7 +1,6 @@
 """Fetch the pictures of ODinW-13 or ODinW-35 and put them where the task files look for them."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,4 +52,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch.program(main)

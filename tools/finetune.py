@@ -1,7 +1,6 @@
 """Fine-tune on one task or many: everything, the head's projections, or a prompt."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,4 +90,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch.program(main)

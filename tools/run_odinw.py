@@ -1,7 +1,6 @@
 """Run ODinW-13 or ODinW-35: zero-shot or fine-tuned, task by task, to a table and a submission."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,4 +95,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch.program(main)

@@ -6,10 +6,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -164,7 +165,6 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
         _join(backend)
         logs.setup_logging()
         keep_freed_memory()
-        skip_last_collection()
         yield outcome
     except KeyboardInterrupt:
         outcome.exit_code = INTERRUPTED
@@ -177,6 +177,12 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
     finally:
         distributed.shutdown()
         logs.close_logging()
+
+
+def program(main: Callable[[], int]) -> NoReturn:
+    """Run a tool as a program of its own; ends with the exit code of its `main`."""
+    skip_last_collection()
+    sys.exit(main())
 
 
 def _join(backend: str) -> None:

@@ -14,6 +14,7 @@ import torch.multiprocessing
 from torch.distributed import TCPStore
 
 from glipkit.data.workers import usable_cpus
+from glipkit.runtime.collector import skip_last_collection
 
 # How long processes may take to end after Ctrl-C, which a terminal sends to all of them; after it
 # was sent again to those that missed it; and after SIGTERM.
@@ -81,6 +82,7 @@ def _run(
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # torch's word for: the store is there already
     }
+    skip_last_collection()
     sys.exit(function(*arguments))
 
 

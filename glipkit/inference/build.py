@@ -46,7 +46,7 @@ def load(
     of the Hugging Face hub.
 
     Args:
-        model: one of `glipkit.inference.models.KNOWN`: "nano", "glip-t", "glip-t-a", "glip-t-b",
+        model: one of `glipkit.inference.known.KNOWN`: "nano", "glip-t", "glip-t-a", "glip-t-b",
             "glip-t-c", "glip-l"; or the folder of a run, with its config.yaml and weights; or a
             file of weights (.pth, .safetensors), whose architecture is told by the config.yaml
             beside it or else by its names and shapes; or a YAML file, with `weights`.

@@ -72,7 +72,7 @@ def read_words(
     """
     reader = _Reader(
         tokenizer,
-        _unwanted(negative_prompts),
+        _unwanted(negative_prompts, is_free=isinstance(text, str)),
         max_tokens=max_tokens,
         separator=separator,
         chunk_size=chunk_size,
@@ -99,10 +99,10 @@ def phrases_of(text: str | Sequence[str], negative_prompts: Sequence[str] = ()) 
         ValueError: there is nothing to look for, or something is both wanted and unwanted, as far
             as can be told before a model is loaded.
     """
-    unwanted = _unwanted(negative_prompts)
+    unwanted = _unwanted(negative_prompts, is_free=isinstance(text, str))
     if not isinstance(text, str):
         names = checked_names(text, "text")
-        class_prompt([*names, *unwanted])  # complains about names that say nothing
+        class_prompt(names)  # complains about names that say nothing
         _check_apart(names, unwanted, said=clean_name)
         return _each_once(names)
     listing = pieces(checked_text(text))
@@ -221,13 +221,15 @@ class _Reader:
             )
 
 
-def _unwanted(names: Sequence[str]) -> tuple[str, ...]:
+def _unwanted(names: Sequence[str], *, is_free: bool) -> tuple[str, ...]:
     """`negative_prompts`, checked by themselves: behind what is wanted they have other numbers."""
     checked = tuple(checked_names(names, "negative_prompts"))
     for index, name in enumerate(checked):
-        if not has_words(name):
+        said = _said(name)["name"] if is_free else name
+        if not (has_words(name) and clean_name(said).strip()):
             raise ValueError(
-                f"negative_prompts[{index}] is {short(name)!r}, which has no words; leave it out"
+                f"negative prompt {index}, {short(name)!r}, has no words that can be looked for; "
+                "leave it out"
             )
     return checked
 
@@ -237,7 +239,7 @@ def _check_apart(
 ) -> None:
     """Refuse what is `said` in the same words on both sides."""
     if both := {_key(said(name)) for name in wanted} & {_key(said(name)) for name in unwanted}:
-        raise ValueError(f"both wanted and in negative_prompts: {short(', '.join(sorted(both)))}")
+        raise ValueError(f"both wanted and a negative prompt: {short(', '.join(sorted(both)))}")
 
 
 def _noun_phrases(text: str) -> tuple[dict[str, list[tuple[int, int]]], list[str]]:

@@ -29,8 +29,9 @@ def collector_paused() -> Iterator[None]:
 def skip_last_collection() -> None:
     """Let Python end without a last search; may be called again.
 
-    For our own programs, which close their files: what a reference cycle still holds then is given
-    back by the system, without a call of `__del__`. A library must not decide that for others.
+    For the entry points of our own programs, which close their files: what a reference cycle still
+    holds then is given back by the system, without a call of `__del__`. Nothing that can be called
+    from Python may decide that for its caller.
     """
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)

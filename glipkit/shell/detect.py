@@ -27,11 +27,7 @@ from glipkit.inference.words import phrases_of
 from glipkit.runtime.logs import setup_logging
 from glipkit.runtime.progress import image_progress
 from glipkit.shell.answers import ANSWERS, PICTURES, AnswerFolder, copy_names
-from glipkit.shell.arguments import (
-    read_names,
-    read_thresholds,
-    split_names,
-)
+from glipkit.shell.arguments import read_names, read_thresholds, split_names
 from glipkit.shell.explain import Explaining
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from glipkit import __version__
-from glipkit.runtime.collector import skip_last_collection
+from glipkit.runtime.collector import collector_paused
 
 # Word -> what it does. glipkit.shell.flags.<word> has DESCRIPTION, EXAMPLES and
 # add_arguments(parser); glipkit.shell.<word> has run(args) -> exit status, and is imported once the
@@ -56,18 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     args = _parse(words[0], words[1:])
     try:
-        with _any_letter_printed():
-            return _run(words[0], args)
+        return _run(words[0], args)
     except KeyboardInterrupt:
         sys.stderr.write("glipkit: interrupted\n")
         return INTERRUPTED
-    except BrokenPipeError:  # as with `| head`; Python would complain again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        said = str(error) or "not enough memory"  # Python's own MemoryError says nothing
-        sys.stderr.write(f"glipkit {words[0]}: {said}\n")
-        return FAILED
 
 
 def _parse(word: str, words: Sequence[str]) -> argparse.Namespace:
@@ -83,11 +75,20 @@ def _parse(word: str, words: Sequence[str]) -> argparse.Namespace:
 
 
 def _run(word: str, args: argparse.Namespace) -> int:
-    command = importlib.import_module(f"glipkit.shell.{word}")
-    logs = importlib.import_module("glipkit.runtime.logs")  # imports torch, as the command did
-    skip_last_collection()
+    """Do it; what its user can mend becomes one line."""
+    with collector_paused():
+        command = importlib.import_module(f"glipkit.shell.{word}")
+        logs = importlib.import_module("glipkit.runtime.logs")  # imports torch, as the command did
     try:
-        return command.run(args)
+        with _any_letter_printed():
+            return command.run(args)
+    except BrokenPipeError:  # as with `| head`; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        said = str(error) or "not enough memory"  # Python's own MemoryError says nothing
+        sys.stderr.write(f"glipkit {word}: {said}\n")
+        return FAILED
     finally:
         logs.close_logging()  # whoever calls this from Python gets the logging of before back
 

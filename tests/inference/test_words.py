@@ -3,6 +3,7 @@
 import copy
 import logging
 import pickle
+import re
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_names_that_differ_in_a_remark_are_several(bert: Tokenizer) -> None:
     listing = read_words("a cup (of tea) . a cup (empty)", bert, negative_prompts=["a cup (red)"])
     assert listing.wanted == ("a cup (of tea)", "a cup (empty)")
     assert listing.unwanted == ("a cup (red)",)
-    with pytest.raises(ValueError, match="both wanted and in negative_prompts: bow"):
+    with pytest.raises(ValueError, match="both wanted and a negative prompt: bow"):
         read_words(names, bert, negative_prompts=["bow (red)"])
 
 
@@ -195,12 +196,12 @@ def test_unwanted_words_get_prompts_of_their_own_if_there_is_no_room(bert: Token
 
 def test_nothing_can_be_wanted_and_unwanted(bert: Tokenizer) -> None:
     for text, spans in (("a cat . a dog", None), (["A  Dog"], None), ("a dog", [(0, 5)])):
-        with pytest.raises(ValueError, match="both wanted and in negative_prompts: a dog"):
+        with pytest.raises(ValueError, match="both wanted and a negative prompt: a dog"):
             read_words(text, bert, spans=spans, negative_prompts=["a dog"])
     with pytest.raises(TypeError, match="negative_prompts must be a list of names, got 'dog'"):
         read_words("a cat", bert, negative_prompts="dog")
     for nothing in ("", " ", "."):
-        with pytest.raises(ValueError, match=r"negative_prompts\[1\] is '.*', which has no words"):
+        with pytest.raises(ValueError, match=r"negative prompt 1, '.*', has no words"):
             read_words(["a cat"], bert, negative_prompts=["dog", nothing])
 
 
@@ -340,8 +341,17 @@ def test_labels_can_be_told_without_an_encoder(text: str | list[str], bert: Toke
 
 @pytest.mark.parametrize("text", ["a cat . a dog", "a man and a cat", ["dog", "A  cat"]])
 def test_wanted_and_unwanted_is_refused_without_an_encoder(text: str | list[str]) -> None:
-    with pytest.raises(ValueError, match="both wanted and in negative_prompts: a cat"):
+    with pytest.raises(ValueError, match="both wanted and a negative prompt: a cat"):
         phrases_of(text, ["a bird", "a Cat"])
+
+
+@pytest.mark.parametrize("negative", ["(of)", "(12)", "(very)", "_"])
+@pytest.mark.parametrize("text", ["a cat . a dog", "a man and a cat", ["dog", "dog", "cat"]])
+def test_unwanted_without_words_is_refused_without_an_encoder(
+    text: str | list[str], negative: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"negative prompt 1, '{re.escape(negative)}', has no"):
+        phrases_of(text, ["a bird", negative])
 
 
 @pytest.mark.parametrize("text", ["", " \n", "...", "a cat . ?", [], [""], ["(x)"]])

@@ -16,6 +16,8 @@ from sick_datasets import draw_pictures, healthy, write
 
 import glipkit
 from glipkit.inference.known import KNOWN
+from glipkit.modeling.build import PRECISIONS
+from glipkit.shell.flags import model as flags
 from glipkit.shell.main import COMMANDS, main
 
 
@@ -50,8 +52,11 @@ def test_help_names_every_model(command: str, capsys: pytest.CaptureFixture) -> 
     assert ",".join(KNOWN) in "".join(capsys.readouterr().out.split())
 
 
+SLIP = ["detect", "a.png", "--text", "a star", "--out", "o", "--treshold", "0.5"]
+
+
 @pytest.mark.parametrize(
-    "words", [["--help"], *([command, "--help"] for command in COMMANDS), ["detect", "--treshold"]]
+    "words", [["--help"], *([command, "--help"] for command in COMMANDS), SLIP]
 )
 def test_help_and_slips_of_the_finger_do_not_wait_for_torch(words: list[str]) -> None:
     code = (
@@ -59,8 +64,13 @@ def test_help_and_slips_of_the_finger_do_not_wait_for_torch(words: list[str]) ->
         "atexit.register(lambda: 'torch' in sys.modules and os._exit(99)); "
         "from glipkit.shell.main import main; sys.exit(main(sys.argv[1:]))"
     )
-    told = subprocess.run([sys.executable, "-c", code, *words], capture_output=True)
+    told = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert told.returncode == (0 if "--help" in words else 2), told.stderr
+    assert ("unrecognized arguments: --treshold 0.5" in told.stderr) == (words is SLIP)
+
+
+def test_the_precisions_are_those_of_the_model() -> None:
+    assert tuple(PRECISIONS) == flags.PRECISIONS
 
 
 def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
