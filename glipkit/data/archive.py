@@ -3,13 +3,13 @@
 import errno
 import logging
 import lzma
-import os
 import stat
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from glipkit.runtime.files import draft_of
 from glipkit.runtime.progress import byte_progress
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def _write(file: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
             return
         raise ArchiveError(f"{path} is there already and is not the archive's; move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = draft_of(path)
     try:
         with file.open(member) as source, draft.open("wb") as target:
             left = member.file_size

@@ -1,7 +1,6 @@
 """Named tensors in files: read without trusting them, write without ever leaving half a file."""
 
 import logging
-import os
 import pickle
 import re
 import shutil
@@ -19,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from glipkit.runtime.files import replacing_path
 
 logger = logging.getLogger(__name__)
 
@@ -146,12 +147,14 @@ def write_tensors(
             f"weights are written as .safetensors or {', '.join(TORCH_SUFFIXES)}, got {path}"
         )
     ready = _self_contained(tensors)
-    with _replacing(path) as temporary:
+    with replacing_path(path) as draft:
+        draft.touch()
+        mode = draft.stat().st_mode
         try:
             if path.suffix == ".safetensors":
-                save_file(ready, temporary, metadata={"format": "pt", **(metadata or {})})
+                save_file(ready, draft, metadata={"format": "pt", **(metadata or {})})
             else:
-                torch.save({wrap: ready} if wrap else ready, temporary)
+                torch.save({wrap: ready} if wrap else ready, draft)
         except (SafetensorError, RuntimeError) as error:  # what both make of the system's error
             needed = sum(tensor.nbytes for tensor in ready.values())
             free = shutil.disk_usage(path.parent).free
@@ -159,6 +162,8 @@ def write_tensors(
                 f"cannot write {path}: it needs {needed / 1e9:.3f} GB, and {free / 1e9:.3f} GB are "
                 f"free there ({str(error).splitlines()[0]}); make room and start again"
             ) from error
+        # safetensors makes its files readable by their owner alone; this way the umask decides.
+        draft.chmod(mode)
 
 
 def _self_contained(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -173,32 +178,6 @@ def _self_contained(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         storages.add(tensor.untyped_storage().data_ptr())
         ready[name] = tensor
     return ready
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place once it is on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # safetensors creates its files readable by their owner alone; this way the umask decides.
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)
-        _flush(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _kind(path: Path) -> str:

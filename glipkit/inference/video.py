@@ -1,7 +1,6 @@
 """Frames of a video in and out: the only door to PyAV, which is an optional extra."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from glipkit.data.images import MAX_PIXELS, ImageError
-from glipkit.runtime.files import flush_to_disk
+from glipkit.runtime.files import draft_of, flush_to_disk
 
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that PyAV was built with
 _TICKS = 90_000  # a second, the usual clock of video files: 25, 30 and 29.97 Hz all fit it
@@ -100,7 +99,7 @@ class VideoWriter:
         self._av = load_av()
         self._path = path
         self._rate = rate
-        self._draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._draft = draft_of(path)
         self._last = -1  # tick of the frame before
         self._track: Any = None
         path.parent.mkdir(parents=True, exist_ok=True)

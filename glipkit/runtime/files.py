@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,22 @@ def write_atomically(path: Path, text: str) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that becomes `path` when the block ends, and is gone if it fails.
 
-    A temporary file beside `path` is flushed to the disk and then renamed, so a reader sees the old
-    file or the new one, never half of it, also when this process is killed or the machine stops.
-    Missing folders are created.
+    See `replacing_path`.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    with replacing_path(path) as draft, draft.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def replacing_path(path: Path) -> Iterator[Path]:
+    """Where to write a file that becomes `path` when the block ends, and is gone if it fails.
+
+    The draft, beside `path`, is flushed to the disk and then renamed, so a reader sees the old
+    file or the new one, never half of it, also when this process is killed or the machine stops,
+    and when others write the same file: the last one stays. Missing folders are created.
 
     Raises:
         OSError: nothing can be written there.
@@ -37,23 +51,29 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except (FileExistsError, NotADirectoryError) as error:
         said = f"{path.name} needs a folder to lie in, and this is or goes through a file"
         raise NotADirectoryError(errno.ENOTDIR, said, str(path.parent)) from error
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = draft_of(path)
     try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield draft
+        flush_to_disk(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     flush_to_disk(path.parent)
 
 
+def draft_of(path: Path) -> Path:
+    """A name beside `path` for a file that will become it; another one at every call.
+
+    Threads share a process's number, and containers that share a folder may have the same.
+    """
+    return path.with_name(f".{path.name}.{secrets.randbelow(10**12)}.tmp")
+
+
 def flush_to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, would survive a power cut."""
     if not hasattr(os, "O_DIRECTORY") and path.is_dir():  # Windows opens no folders
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows: to flush
     try:
         os.fsync(descriptor)
     finally:

@@ -274,7 +274,7 @@ def test_a_failed_write_leaves_the_old_file(weights, tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("glipkit.engine.tensor_files.os.fsync", full_disk)
+    monkeypatch.setattr("glipkit.runtime.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_tensors({"a": torch.zeros(5)}, file)
     assert file.read_bytes() == before

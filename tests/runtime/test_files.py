@@ -1,11 +1,12 @@
 """A file is the old one or the new one, whatever happens to its writer."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from glipkit.runtime.files import remove_drafts, replacing, write_atomically
+from glipkit.runtime.files import remove_drafts, replacing, replacing_path, write_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -40,6 +41,34 @@ def test_a_system_that_opens_no_folders_keeps_the_file(
     monkeypatch.delattr(os, "O_DIRECTORY")
     write_atomically(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """Nor do processes of one number in two containers: each call has a draft of its own."""
+    path, texts = tmp_path / "a.txt", [letter * 100_000 for letter in "abcd"]
+    write_atomically(path, texts[0])
+    seen = []
+
+    def write(text: str) -> None:
+        for _ in range(25):
+            write_atomically(path, text)
+            seen.append(path.read_text())
+
+    with ThreadPoolExecutor(len(texts)) as threads:
+        list(threads.map(write, texts))
+    assert len(seen) == 100
+    assert set(seen) <= set(texts)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_draft_is_known_for_one(tmp_path: Path) -> None:
+    with replacing_path(tmp_path / "a.bin") as draft, replacing_path(tmp_path / "a.bin") as other:
+        assert draft != other
+        draft.touch()
+        assert remove_drafts(tmp_path, unless=".lock") == [draft]
+        draft.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "a.bin").read_text() == "one"
 
 
 def test_only_drafts_of_ones_own_are_removed(tmp_path: Path) -> None:
