@@ -23,6 +23,10 @@ DECODER_ERRORS = (
     *(struct.error, zlib.error),
 )
 
+# `max_pixels` decides. Said once for the process: `catch_warnings` is not for threads, and pictures
+# are read in several.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 class ImageError(ValueError):
     """A picture that cannot be used: where it is, and why."""
@@ -118,10 +122,7 @@ def _read(
 def _named(path: Path, max_pixels: int | None) -> Iterator[None]:
     """Whatever Pillow raises becomes an error that names the picture."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
-            warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-            yield
+        yield
     except ImageError:
         raise
     except FileNotFoundError:
@@ -166,6 +167,8 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
         return _from_deep(image, path).convert("RGB")
     if image.mode == "F":
         raise ImageError(path, "floating point pixels have no agreed range; store 8 or 16 bits")
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # or Pillow warns
     return image.convert("RGB")
 
 

@@ -5,7 +5,6 @@ import io
 import stat
 import struct
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -110,9 +109,7 @@ def _opened(file: Path, limits: Limits) -> Image.Image:
     Image.init()  # so that every plugin is known; AVIF is newer than some versions of Pillow
     known = [kind for kind in KINDS if kind in Image.OPEN]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a large picture: the limit below decides
-            image = Image.open(io.BytesIO(file.read_bytes()), formats=known)
+        image = Image.open(io.BytesIO(file.read_bytes()), formats=known)
     except Image.DecompressionBombError:
         raise ValueError(_too_many_pixels("This picture", limits)) from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error):

@@ -2,6 +2,11 @@
 
 import contextlib
 import struct
+import subprocess
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -161,12 +166,43 @@ def test_absurdly_large_is_refused_before_decoding(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_large_but_allowed_does_not_warn(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)
-    assert read_image(save(tmp_path / "a.png", Image.new("L", (5, 5)))).size == (5, 5)
-    assert not recwarn.list
+def test_large_but_allowed_does_not_warn(tmp_path: Path) -> None:
+    """Outside pytest, which has filters of its own around every test."""
+    path = save(tmp_path / "a.png", Image.new("L", (5, 5)))
+    code = (
+        "from glipkit.data.images import Image, Path, read_image, warnings\n"
+        "before = warnings.filters[:]\n"
+        "Image.MAX_IMAGE_PIXELS = 15\n"
+        f"assert read_image(Path({str(path)!r})).size == (5, 5)\n"
+        "assert warnings.filters == before\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""
+
+
+def test_reading_in_threads_leaves_warnings_alone(tmp_path: Path) -> None:
+    """`catch_warnings` puts filters back that another thread set in the meantime."""
+    path = save(tmp_path / "a.png", Image.new("L", (5, 5)))
+    entered, left = threading.Event(), threading.Event()
+
+    def pause(image: Image.Image, *_: object) -> None:
+        entered.set()
+        assert left.wait(10)
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as thread:
+        patch.setattr(images, "_check_size", pause)
+        reading = thread.submit(read_image, path)
+        assert entered.wait(10)
+        with warnings.catch_warnings():  # so that pytest gets back what it had
+            warnings.simplefilter("error", DeprecationWarning)
+            mine = warnings.filters[:]
+            left.set()
+            reading.result()
+            assert warnings.filters == mine
+
+
+def test_larger_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "a.png", Image.new("L", (5, 5)))
     monkeypatch.setattr(images, "MAX_PIXELS", 20)
     with pytest.raises(ImageError, match="5x5 is more than the 20 pixels"):
         read_image(tmp_path / "a.png")
