@@ -77,7 +77,7 @@ def _end(iterator: Iterator[object], workers: Iterable[BaseProcess]) -> None:
             worker.join()
 
 
-def lost_worker(error: RuntimeError) -> str:
+def lost_worker(error: Exception) -> str:
     """What to tell a user whose worker died: torch's words, and what helps; "" for other errors.
 
     torch hears of the death in a signal handler and raises wherever the program is just then, so
@@ -86,7 +86,7 @@ def lost_worker(error: RuntimeError) -> str:
     Args:
         error: of any origin.
     """
-    if not str(error).startswith("DataLoader worker (pid"):
+    if not (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")):
         return ""
     return (
         f"{' '.join(str(error).split())} It read pictures. Most often the system killed it because "

@@ -18,6 +18,7 @@ from glipkit.data.workers import lost_worker
 from glipkit.runtime import distributed, logs
 from glipkit.runtime.allocation import keep_freed_memory
 from glipkit.runtime.collector import skip_last_collection
+from glipkit.runtime.memory import is_out_of_memory
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells report after Ctrl-C
 _END_OF_TASKS = "--end-of-task-files"
@@ -168,15 +169,20 @@ def session(backend: str = "auto") -> Iterator[Outcome]:
         yield outcome
     except KeyboardInterrupt:
         outcome.exit_code = INTERRUPTED
-    except (ValueError, OSError, MemoryError) as error:
-        outcome.exit_code = _report(error)
-    except RuntimeError as error:
-        if not (told := lost_worker(error)):
+    except Exception as error:
+        if is_defect(error):
             raise
-        outcome.exit_code = _report(ChildProcessError(told))
+        outcome.exit_code = _report(error)
     finally:
         distributed.shutdown()
         logs.close_logging()
+
+
+def is_defect(error: Exception) -> bool:
+    """Whether this is ours to mend: neither bad input, nor a disk, nor too little memory."""
+    if isinstance(error, ValueError | OSError) or is_out_of_memory(error):
+        return False
+    return not lost_worker(error)
 
 
 def program(main: Callable[[], int]) -> NoReturn:
@@ -196,7 +202,14 @@ def _report(error: Exception) -> int:
     """Tell what went wrong in one line; or let it fly."""
     if os.environ.get("GLIPKIT_DEBUG") == "1":
         raise error
-    sys.stderr.write(f"error: {error}\n")
+    told = lost_worker(error) or str(error)
+    if isinstance(error, RuntimeError) and is_out_of_memory(error):  # others say what helps
+        told = (
+            f"{' '.join(told.split())} To need less, lower SOLVER.IMS_PER_BATCH or "
+            "TEST.IMS_PER_BATCH, raise SOLVER.ACCUMULATION (the same gradients in smaller pieces), "
+            "or set MODEL.BACKBONE.USE_CHECKPOINT and MODEL.DYHEAD.USE_CHECKPOINT to True"
+        )
+    sys.stderr.write(f"error: {told or 'not enough memory'}\n")  # Python's own says nothing
     return BAD_INPUT
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         (FileNotFoundError("not there"), 2),
         (OSError(28, "No space left on device", "predictions.json"), 2),
         (MemoryError("not enough memory on cpu to ask one prompt"), 2),
+        (MemoryError(), 2),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), 2),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -119,7 +122,18 @@ def test_what_a_user_can_mend_is_one_line(error, code, capsys: pytest.CaptureFix
     with launch.session() as outcome:
         raise error
     assert outcome.exit_code == code
-    assert "Traceback" not in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    assert re.fullmatch(r"error: .+\n", told) or code == 130
+
+
+def test_too_little_memory_for_a_tensor_says_what_helps(capsys: pytest.CaptureFixture) -> None:
+    """A plain RuntimeError, on the CPU."""
+    with launch.session() as outcome:
+        torch.empty(1 << 50)
+    assert outcome.exit_code == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"error: .*DefaultCPUAllocator.* lower SOLVER.IMS_PER_BATCH", told)
 
 
 def test_what_a_user_cannot_mend_flies() -> None:
