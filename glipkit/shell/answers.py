@@ -25,8 +25,8 @@ class AnswerFolder:
 
     found.jsonl holds a line for each picture or frame, whole or not at all; detect.json what was
     asked, and which videos are done. The same call again goes on with the pictures that are not
-    done; a video that was interrupted, or tracked pictures, are done anew. Pictures may have come
-    since.
+    done; a video that was interrupted, tracked pictures, and files of another size or time than
+    when they were looked at are done anew. Pictures may have come since.
 
     Args:
         folder: created when missing; other files in it are left alone.
@@ -74,9 +74,10 @@ class AnswerFolder:
             raise OSError(error.errno, f"{error.strerror}; {kept}", self._file.name) from error
         self.tally.count(line)
 
-    def finish_video(self, path: Path) -> None:
-        """Every frame of it has its line."""
+    def finish_video(self, path: Path, stamp: list[int] | None) -> None:
+        """Every frame of it has its line; `stamp` is `file_stamp` of before the first one."""
         self._state["videos_done"].append(str(path))
+        self._state["stamps"] = {**self._state.get("stamps", {}), str(path): stamp}
         self._write_state()
 
     def finish(self, failures: Iterable[tuple[str, str]]) -> None:
@@ -129,22 +130,42 @@ class AnswerFolder:
             )
 
     def _take_up(self) -> frozenset[str]:
-        """The files that are done; lines that are torn, or of a video that is not, are dropped."""
+        """The files that are done; lines that are torn, or of files that are not, are dropped."""
         path = self.folder / ANSWERS
         if not path.exists():
             return frozenset()
+        replaced = self._forget_replaced_videos()
         videos = frozenset(self._state["videos_done"])
         done = set(videos)
         with replacing(path) as kept:
             for raw, line in _lines(path):
                 if line is None or not (line["file"] in videos or self._stands_alone(line["file"])):
                     continue
+                if _is_replaced(line["file"], line.get("stamp")):
+                    replaced.add(line["file"])
+                    continue
                 kept.write(raw)
                 self.tally.count(line)
                 done.add(line["file"])
                 if line.get("drawn"):
                     self.copies[line["file"]] = line["drawn"].removeprefix(f"{PICTURES}/")
+        if replaced:
+            logger.warning(
+                "%d file%s changed since they were looked at: done again",
+                len(replaced),
+                "s" * (len(replaced) != 1),
+            )
         return frozenset(done)
+
+    def _forget_replaced_videos(self) -> set[str]:
+        """Before their lines are dropped: a call killed in between would take them for done."""
+        stamps = self._state.get("stamps", {})
+        done = self._state["videos_done"]
+        replaced = {file for file in done if _is_replaced(file, stamps.get(file))}
+        if replaced:
+            self._state["videos_done"] = [file for file in done if file not in replaced]
+            self._write_state()
+        return replaced
 
     def _stands_alone(self, file: str) -> bool:
         """Whether the answer about a file does not depend on others: numbers of objects do."""
@@ -186,6 +207,20 @@ def copy_names(paths: Iterable[Path], known: Mapping[str, str] | None = None) ->
         used.add(name.lower())
         names[path] = name
     return names
+
+
+def file_stamp(path: Path | str) -> list[int] | None:
+    """Bytes and time of change (ns) of a file; None where it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _is_replaced(file: str, stamp: list[int] | None) -> bool:
+    """Whether another file is there now; `stamp` None: of answers that do not say."""
+    return stamp is not None and file_stamp(file) not in (stamp, None)
 
 
 def _lock(folder: Path) -> FolderLock:

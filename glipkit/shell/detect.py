@@ -26,7 +26,7 @@ from glipkit.inference.video import VideoWriter, load_av, video_facts
 from glipkit.inference.words import phrases_of
 from glipkit.runtime.logs import setup_logging
 from glipkit.runtime.progress import image_progress
-from glipkit.shell.answers import ANSWERS, PICTURES, AnswerFolder, copy_names
+from glipkit.shell.answers import ANSWERS, PICTURES, AnswerFolder, copy_names, file_stamp
 from glipkit.shell.arguments import read_names, read_thresholds, split_names
 from glipkit.shell.explain import Explaining
 
@@ -81,6 +81,7 @@ class _Looking:
         self._args, self._answers = args, answers
         self._names, self._failures = names, failures
         self._explaining: Explaining | None = None
+        self._stamps: dict[Path, list[int] | None] = {}
 
     def __call__(
         self,
@@ -92,6 +93,7 @@ class _Looking:
         """Ask every picture and every video, in order; runs of pictures share batches."""
         self._explaining = detector if isinstance(detector, Explaining) else None
         tracker = IouTracker() if self._args.track else None
+        self._stamps = {path: file_stamp(path) for path in paths}  # before any of them is read
         with image_progress(self._total(paths), "looking") as bar:
             for films, run in _runs(paths):
                 if tracker is not None:
@@ -115,7 +117,7 @@ class _Looking:
                         bar.update()
                     bar.update(0 if films else len(self._failures) - before)
                 if films and len(self._failures) == before:
-                    self._answers.finish_video(run[0])
+                    self._answers.finish_video(run[0], self._stamps[run[0]])
 
     def _take(self, frame: Frame, found: Found, draw: Callable[[Frame, Found], str | None]) -> None:
         self._explain(frame, found)
@@ -123,7 +125,8 @@ class _Looking:
         place = {"source": frame.name, "file": str(frame.path)}
         if frame.number is not None:
             place |= {"frame": frame.number, "time": frame.time}
-        self._answers.add({**found.to_json(), **place, "drawn": drawn})
+        place |= {"stamp": self._stamps[frame.path], "drawn": drawn}
+        self._answers.add({**found.to_json(), **place})
 
     def _explain(self, frame: Frame, found: Found) -> None:
         if self._explaining is not None:

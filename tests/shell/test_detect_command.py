@@ -99,13 +99,68 @@ def test_same_call_goes_on(detector: ColourDetector, capsys: pytest.CaptureFixtu
     assert detect("in", *WORDS) == 0
     with Path("found/found.jsonl").open("a") as file:
         file.write('{"file": "in/0.png"}\n{"torn": ')
-    pictures("in/1.png", "in/2.png", "in/3.png")
+    pictures("in/3.png")
     assert detect("in", *WORDS) == 0
     assert [line["file"] for line in lines()] == ["in/1.png", "in/2.png", "in/3.png"]
     assert detector.batches == [2, 1]
     assert "2 were done before" in capsys.readouterr().out
     assert detect("in", *WORDS) == 0
     assert detector.batches == [2, 1]
+
+
+def test_a_picture_that_was_replaced_is_looked_at_again(
+    detector: ColourDetector, capsys: pytest.CaptureFixture
+) -> None:
+    pictures("in/1.png", "in/2.png")
+    assert detect("in", *WORDS) == 0
+    before = {line["file"]: line for line in lines()}
+    scene({"red": (30, 8)}).save("in/1.png")
+    assert detect("in", *WORDS) == 0
+    after = {line["file"]: line for line in lines()}
+    assert after.keys() == before.keys()
+    assert after["in/1.png"]["boxes"] != before["in/1.png"]["boxes"]
+    assert after["in/1.png"]["drawn"] == before["in/1.png"]["drawn"]
+    assert after["in/2.png"] == before["in/2.png"]
+    assert detector.batches == [2, 1]
+    captured = capsys.readouterr()
+    assert "1 file changed since they were looked at: done again" in captured.err
+    assert "1 picture in " in captured.out
+    Path("in/2.png").unlink()  # nothing is there to look at again
+    assert detect("in", *WORDS) == 0
+    assert len(lines()) == 2
+    assert detector.batches == [2, 1]
+
+
+def test_a_video_that_was_replaced_is_looked_at_again(
+    detector: ColourDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(Path("clip.mp4"), num_frames=3)
+    assert detect("clip.mp4", *WORDS) == 0
+    film(Path("clip.mp4"), num_frames=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(detector, "_look", _interrupt)
+        assert detect("clip.mp4", *WORDS) == 130
+    assert (lines(), state()["videos_done"]) == ([], [])
+    assert detect("clip.mp4", *WORDS) == 0
+    assert [line["frame"] for line in lines()] == [*range(5)]
+    assert detect("clip.mp4", *WORDS) == 0
+    assert state()["videos_done"] == ["clip.mp4"]
+    assert len(lines()) == 5
+
+
+def _interrupt(*_: Any) -> Found:
+    raise KeyboardInterrupt
+
+
+def test_answers_of_before_stamps_are_believed(detector: ColourDetector) -> None:
+    pictures("in/1.png")
+    assert detect("in", *WORDS) == 0
+    (line,) = lines()
+    del line["stamp"]
+    Path("found/found.jsonl").write_text(json.dumps(line) + "\n")
+    pictures("in/1.png")
+    assert detect("in", *WORDS) == 0
+    assert detector.batches == [1]
 
 
 def test_another_call_is_refused_unless_told(capsys: pytest.CaptureFixture) -> None:
@@ -311,7 +366,7 @@ def test_same_words_from_another_folder_are_another_call(
 def test_pictures_that_came_later_replace_no_copy() -> None:
     pictures("in/deep/1.png")
     assert detect("in", *WORDS) == 0
-    pictures("in/deep/1.png", "in/1.png", "in/2.png")
+    pictures("in/1.png", "in/2.png")
     assert detect("in", *WORDS) == 0
     drawn = {line["file"]: line["drawn"] for line in lines()}
     assert drawn == {
