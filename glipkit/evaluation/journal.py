@@ -99,21 +99,14 @@ def can_go_on(folder: Path, depends_on: Mapping[str, Any]) -> bool:
     return any(folder.glob(_PATTERN))
 
 
-def read_journals(folder: Path, depends_on: Mapping[str, Any]) -> dict[int, Detections]:
-    """Everything that the journals of all ranks in `folder` hold: image id -> detections.
+def walk_journals(folder: Path, depends_on: Mapping[str, Any]) -> Iterator[tuple[int, Detections]]:
+    """Everything that the journals of all ranks in `folder` hold: image id and detections.
+
+    Picture by picture, so that memory never holds all of it.
 
     Raises:
         JournalError: a journal was written for other weights, data, words or settings (all
             differences are named), or is damaged before its last line.
-    """
-    return dict(walk_journals(folder, depends_on))
-
-
-def walk_journals(folder: Path, depends_on: Mapping[str, Any]) -> Iterator[tuple[int, Detections]]:
-    """What `read_journals` returns, picture by picture, so that memory never holds all of it.
-
-    Raises:
-        JournalError: see `read_journals`.
     """
     for path in sorted(folder.glob(_PATTERN)):
         yield from _read(path, depends_on)

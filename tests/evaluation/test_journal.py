@@ -2,12 +2,13 @@
 
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from glipkit.evaluation import journal
-from glipkit.evaluation.journal import Journal, JournalError, discard_journals, read_journals
+from glipkit.evaluation.journal import Journal, JournalError, discard_journals, walk_journals
 from glipkit.structures.detections import Detections
 
 PINS = {"weights": "abc", "captions": ["cat. dog"], "size": (1, 2), "input": {"min": 8, "max": 9}}
@@ -19,6 +20,10 @@ def detections(count: int) -> Detections:
     )
 
 
+def journals(folder: Path, depends_on: dict[str, Any]) -> dict[int, Detections]:
+    return dict(walk_journals(folder, depends_on))
+
+
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     written = {1: detections(3), 2: detections(0)}
     with Journal(tmp_path, 0, PINS) as journal:
@@ -26,7 +31,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
             journal.add(image_id, each)
     with Journal(tmp_path, 1, PINS) as journal:
         journal.add(7, detections(1))
-    found = read_journals(tmp_path, PINS)
+    found = journals(tmp_path, PINS)
     assert found.keys() == {1, 2, 7}
     for image_id, each in written.items():
         assert torch.equal(found[image_id].boxes, each.boxes)
@@ -38,7 +43,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 def test_lines_are_on_disk_before_the_end(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 0, PINS)
     journal.add(1, detections(2))
-    assert read_journals(tmp_path, PINS).keys() == {1}
+    assert journals(tmp_path, PINS).keys() == {1}
 
 
 def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
@@ -54,10 +59,10 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / "journal-0.jsonl").stat().st_size == room  # a torn line, which is ignored
-    assert read_journals(tmp_path, PINS).keys() == {1}
+    assert journals(tmp_path, PINS).keys() == {1}
     with Journal(tmp_path, 0, PINS, resume=True) as journal:
         journal.add(2, detections(9))
-    assert read_journals(tmp_path, PINS).keys() == {1, 2}
+    assert journals(tmp_path, PINS).keys() == {1, 2}
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 7))
@@ -71,18 +76,18 @@ def test_a_torn_line_is_ignored_and_cut_off(
         own.add(2, detections(2))
     path = tmp_path / "journal-0.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
-    assert read_journals(tmp_path, PINS).keys() == {1}
+    assert journals(tmp_path, PINS).keys() == {1}
     with Journal(tmp_path, 0, PINS, resume=True) as own:
         own.add(3, detections(2))
-    assert read_journals(tmp_path, PINS).keys() == {1, 3}
+    assert journals(tmp_path, PINS).keys() == {1, 3}
 
 
 def test_a_torn_head_starts_again(tmp_path: Path) -> None:
     (tmp_path / "journal-0.jsonl").write_text('{"depends_')
-    assert read_journals(tmp_path, PINS) == {}
+    assert journals(tmp_path, PINS) == {}
     with Journal(tmp_path, 0, PINS, resume=True) as journal:
         journal.add(3, detections(2))
-    assert read_journals(tmp_path, PINS).keys() == {3}
+    assert journals(tmp_path, PINS).keys() == {3}
 
 
 def test_damage_in_the_middle_is_not_ignored(tmp_path: Path) -> None:
@@ -91,13 +96,13 @@ def test_damage_in_the_middle_is_not_ignored(tmp_path: Path) -> None:
     path = tmp_path / "journal-0.jsonl"
     path.write_text(path.read_text() + "nonsense\n")
     with pytest.raises(JournalError, match=r"journal-0\.jsonl is damaged"):
-        read_journals(tmp_path, PINS)
+        journals(tmp_path, PINS)
 
 
 def test_every_difference_is_named(tmp_path: Path) -> None:
     Journal(tmp_path, 0, PINS).add(1, detections(1))
     with pytest.raises(JournalError) as caught:
-        read_journals(tmp_path, {**PINS, "weights": "def", "new": 1, "input": {"min": 7, "max": 9}})
+        journals(tmp_path, {**PINS, "weights": "def", "new": 1, "input": {"min": 7, "max": 9}})
     assert 'weights: then "abc", now "def"' in str(caught.value)
     assert "new: then null, now 1" in str(caught.value)
     assert "input.min: then 8, now 7" in str(caught.value)
@@ -116,10 +121,10 @@ def test_starting_again_replaces(tmp_path: Path) -> None:
     Journal(tmp_path, 0, PINS).add(1, detections(1))
     other = {**PINS, "weights": "def"}
     Journal(tmp_path, 0, other).add(2, detections(1))
-    assert read_journals(tmp_path, other).keys() == {2}
+    assert journals(tmp_path, other).keys() == {2}
 
 
 def test_discard(tmp_path: Path) -> None:
     Journal(tmp_path, 0, PINS).add(1, detections(1))
     discard_journals(tmp_path)
-    assert read_journals(tmp_path, PINS) == {}
+    assert journals(tmp_path, PINS) == {}
