@@ -215,18 +215,18 @@ class PhraseDetector:
 
     def _read(self, text: Any, spans: Sequence[Any] | None, negatives: Sequence[str]) -> Asked:
         """The text as prompts, remembered: a stream asks the same of every frame."""
-        key = None if spans is not None else _key(text, negatives)
+        settings = {  # a caller may have assigned another since the last time
+            "max_tokens": self.max_tokens,
+            "separator": self.separator,
+            "chunk_size": self.chunk_size,
+        }
+        words = None if spans is not None else _key(text, negatives)
+        key = None if words is None else (words, self.tokenizer, *settings.values())
         with self._turn:
             asked = self._texts.pop(key, None) if key is not None else None
             if asked is None:
                 asked = read_words(
-                    text,
-                    self.tokenizer,
-                    spans=spans,
-                    negative_prompts=negatives,
-                    max_tokens=self.max_tokens,
-                    separator=self.separator,
-                    chunk_size=self.chunk_size,
+                    text, self.tokenizer, spans=spans, negative_prompts=negatives, **settings
                 )
             if key is not None:
                 self._texts[key] = asked

@@ -264,6 +264,20 @@ def test_long_texts_are_forgotten_sooner(
     detector(pictures[0], "a bee . a wasp . an ant . a fly . a moth")  # too long by itself
 
 
+def test_words_are_read_anew_with_other_settings(
+    detector: PhraseDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value, captions in (
+        ("chunk_size", 1, ("cat", "dog", "owl")),
+        ("max_tokens", 5, ("cat. dog", "owl")),
+        ("separator", " / ", ("cat / dog / owl",)),
+    ):
+        assert detector(noise(60, 90), NAMES).asked.captions == ("cat. dog. owl",)
+        with monkeypatch.context() as other:
+            other.setattr(detector, name, value)
+            assert detector(noise(60, 90), NAMES).asked.captions == captions
+
+
 @pytest.mark.parametrize("text", ["", "   ", " . ", [], [""], ["cat", " "], "\n", "🦀🦀", "()"])
 def test_words_that_are_none(text: object, detector: PhraseDetector) -> None:
     with pytest.raises(ValueError, match=r"no words? (to look for|of)|no class name to look for"):
