@@ -21,6 +21,7 @@ def prepared_few_shot(
     registered: Mapping[str, Mapping[str, Any]],
     suffix: str = "",
     instead: str = "pictures are chosen anew",
+    quiet: bool = False,
 ) -> str | None:
     """The dataset in which somebody has already chosen the pictures of `name`.
 
@@ -33,6 +34,7 @@ def prepared_few_shot(
         registered: DATASETS.REGISTER.
         suffix: DATASETS.TRAIN_DATASETNAME_SUFFIX.
         instead: what is done where a file is missing, for the log.
+        quiet: log nothing, where nothing is read either.
 
     Returns:
         A name of `registered`, or None if there is none or its file is missing; then choose with
@@ -43,13 +45,15 @@ def prepared_few_shot(
         return None
     file = find_dataset(prepared, registered=registered, suffix=suffix).ann_file
     if file.is_file():
-        logger.info("%s: the %d-shot pictures of %s (seed %d)", name, shots, file, seed)
+        if not quiet:
+            logger.info("%s: the %d-shot pictures of %s (seed %d)", name, shots, file, seed)
         return prepared
-    logger.warning(
-        "%s: the prepared %d-shot file %s (DATASETS.REGISTER.%s) is not there; %s, so results "
-        "will differ a little from those with that file",
-        *(name, shots, file.absolute(), prepared, instead),
-    )
+    if not quiet:
+        logger.warning(
+            "%s: the prepared %d-shot file %s (DATASETS.REGISTER.%s) is not there; %s, so results "
+            "will differ a little from those with that file",
+            *(name, shots, file.absolute(), prepared, instead),
+        )
     return None
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from yacs.config import CfgNode
 
-from glipkit.data.catalog import find_dataset
+from glipkit.data.build import find_test_sets
+from glipkit.data.training.build import find_train_set
 from glipkit.engine.run_folder import RUN, SAME_RUN
 from glipkit.programs.odinw_plan import ZERO_SHOT, Job
 from glipkit.runtime.files import file_sha256, write_atomically
@@ -161,27 +162,13 @@ def file_digest(path: Path) -> str:
 
 def _annotations(job: Job, cfg: CfgNode, judged: CfgNode) -> dict[str, Path]:
     """The annotation files that a job reads, by the names of the datasets."""
-    words = cfg.DATASETS
-    names = [(name, words.TEST_DATASETNAME_SUFFIX) for name in judged.DATASETS.TEST]
+    found = dict(zip(judged.DATASETS.TEST, find_test_sets(judged)))
     if job.recipe is not None:
-        names += [(name, words.TEST_DATASETNAME_SUFFIX) for name in words.TEST]
-        names += [(_trained_on(job, cfg, name), words.TRAIN_DATASETNAME_SUFFIX)
-                  for name in words.TRAIN]  # fmt: skip
-    found = {}
-    for name, suffix in names:
-        spec = find_dataset(name, registered=words.REGISTER, suffix=suffix)
+        found |= zip(cfg.DATASETS.TEST, find_test_sets(cfg))
+        found |= [find_train_set(cfg, name, quiet=True) for name in cfg.DATASETS.TRAIN]
+    for spec in found.values():
         spec.check_files()
-        found[name] = spec.ann_file
-    return found
-
-
-def _trained_on(job: Job, cfg: CfgNode, name: str) -> str:
-    """The prepared few-shot dataset of a name where its file is there, else the name."""
-    prepared = f"{name}_{job.recipe.shots}_{job.seed}"
-    if not job.recipe.shots or prepared not in cfg.DATASETS.REGISTER:
-        return name
-    spec = find_dataset(prepared, registered=cfg.DATASETS.REGISTER)
-    return prepared if spec.ann_file.is_file() else name
+    return {name: spec.ann_file for name, spec in found.items()}
 
 
 def _matters(job: Job, key: str) -> bool:

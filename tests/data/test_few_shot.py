@@ -78,15 +78,17 @@ def test_prepared_files_are_preferred(tmp_path: Path, caplog: pytest.LogCaptureF
         "train_5_30": {"img_dir": folder, "ann_file": str(tmp_path / "five.json")},
     }
 
-    def prepared(shots: int, suffix: str = "") -> str | None:
+    def prepared(shots: int, suffix: str = "", *, quiet: bool = False) -> str | None:
         return prepared_few_shot(
-            "train", shots=shots, seed=30, registered=registered, suffix=suffix
+            "train", shots=shots, seed=30, registered=registered, suffix=suffix, quiet=quiet
         )
 
     assert prepared(3) == prepared(3, "_grounding") == "train_3_30"
     assert prepared(1) is None
     assert not caplog.records
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
+        assert (prepared(3, quiet=True), prepared(5, quiet=True)) == ("train_3_30", None)
+        assert not caplog.records
         assert prepared(5) is None
     assert "five.json" in caplog.text
     assert "DATASETS.REGISTER.train_5_30" in caplog.text

@@ -75,6 +75,30 @@ def build_train_loader(
     return loader
 
 
+def find_train_set(cfg: CfgNode, name: str, *, quiet: bool = False) -> tuple[str, DatasetSpec]:
+    """What a name of DATASETS.TRAIN stands for; nothing is read.
+
+    Args:
+        cfg: the configuration; DATASETS is read.
+        name: in DATASETS.TRAIN.
+        quiet: log nothing.
+
+    Returns:
+        The name of the prepared few-shot dataset where one is asked for and its file is there, else
+        `name`; and where the dataset lies.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    datasets, prepared = cfg.DATASETS, None
+    known = {"registered": datasets.REGISTER, "suffix": datasets.TRAIN_DATASETNAME_SUFFIX}
+    if datasets.FEW_SHOT:
+        prepared = prepared_few_shot(
+            name, shots=datasets.FEW_SHOT, seed=datasets.SHUFFLE_SEED, quiet=quiet, **known
+        )
+    return prepared or name, find_dataset(prepared or name, **known)
+
+
 def build_train_transform(cfg: CfgNode) -> TrainTransform:
     """What INPUT.* and AUGMENT.* say about training pictures."""
     augment = cfg.AUGMENT
@@ -94,13 +118,14 @@ def build_train_transform(cfg: CfgNode) -> TrainTransform:
 def _build_parts(cfg: CfgNode, tokenizer: Tokenizer) -> tuple[list[Part], list[SourceRow]]:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN names no dataset; name at least one, e.g. ('train',)")
-    specs = [_find(cfg, name) for name in cfg.DATASETS.TRAIN]
-    for name, (spec, _) in zip(cfg.DATASETS.TRAIN, specs):  # before the first of them is loaded
+    found = [find_train_set(cfg, name) for name in cfg.DATASETS.TRAIN]
+    for name, (_, spec) in zip(cfg.DATASETS.TRAIN, found):  # before the first of them is loaded
         _check_shots(cfg, name, spec)
         spec.check_files()
     parts, rows = [], []
-    for name, (spec, choose) in zip(cfg.DATASETS.TRAIN, specs):
+    for name, (found_name, spec) in zip(cfg.DATASETS.TRAIN, found):
         copies = _copies(cfg, name)
+        choose = bool(cfg.DATASETS.FEW_SHOT) and found_name == name
         if spec.has_captions:
             part, boxes, classes = _captioned(cfg, spec, copies)
         else:
@@ -110,18 +135,6 @@ def _build_parts(cfg: CfgNode, tokenizer: Tokenizer) -> tuple[list[Part], list[S
             SourceRow(part.source.name, spec.kind, len(part.source), boxes, classes, copies)
         )
     return parts, rows
-
-
-def _find(cfg: CfgNode, name: str) -> tuple[DatasetSpec, bool]:
-    """Where a dataset lies, and whether few-shot pictures have yet to be chosen from it."""
-    datasets, prepared = cfg.DATASETS, None
-    known = {"registered": datasets.REGISTER, "suffix": datasets.TRAIN_DATASETNAME_SUFFIX}
-    if datasets.FEW_SHOT:
-        prepared = prepared_few_shot(
-            name, shots=datasets.FEW_SHOT, seed=datasets.SHUFFLE_SEED, **known
-        )
-    spec = find_dataset(prepared or name, **known)
-    return spec, bool(datasets.FEW_SHOT) and prepared is None
 
 
 def _check_shots(cfg: CfgNode, name: str, spec: DatasetSpec) -> None:
