@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from glipkit.engine.tensor_files import (
     read_tensors,
     write_tensors,
 )
+from glipkit.grounding.language_files import ROOTS
 from glipkit.modeling.anchors import AnchorGenerator
 from glipkit.modeling.official import (
     PROMPT_OFFSET,
@@ -94,7 +95,11 @@ class LoadReport:
 
 
 def load_weights(
-    model: nn.Module, path: str | Path, *, strict: bool = True, root: str | Path = "MODEL"
+    model: nn.Module,
+    path: str | Path,
+    *,
+    strict: bool = True,
+    roots: Sequence[str | Path] = ROOTS,
 ) -> LoadReport:
     """Copy a file's weights into a model.
 
@@ -108,7 +113,7 @@ def load_weights(
         path: see `read_tensors`.
         strict: refuse a file that leaves a place empty or has something left over. Otherwise load
             what fits, and log the report as a warning.
-        root: where users put model files; a text encoder that the file left out, say.
+        roots: where users put model files, in order; a text encoder that the file left out, say.
 
     Raises:
         FileNotFoundError: there is no such file, or no text encoder that it needs.
@@ -123,7 +128,7 @@ def load_weights(
             "device, or call model.to_empty(device=...) first"
         )
     refuse_tuned(path)
-    tensors = read_weights(path, root=root)
+    tensors = read_weights(path, roots=roots)
     report = match_weights(own, tensors, source=str(path))
     if strict and not report.fits:
         raise CheckpointError(_misfit(report, own, tensors))

@@ -113,7 +113,7 @@ def start_weights(
             "device, or call model.to_empty(device=...) first"
         )
     path = find_weights(spec, root) if str(spec) else None
-    tensors = read_weights(path, root=root) if path else {}
+    tensors = read_weights(path, roots=(root,)) if path else {}
     kind = _kind(tensors, path)
     places: dict[str, str | None] = {}
     if kind == "glip":
@@ -132,7 +132,7 @@ def start_weights(
         given += [text] if text else []
     sources: dict[str, str] = {}  # our name -> file
     if kind == "glip":
-        loaded = load_weights(model, path, strict=strict, root=root).loaded
+        loaded = load_weights(model, path, strict=strict, roots=(root,)).loaded
         sources = {place: str(path) for name in loaded if (place := places[name])}
     for weights in given:
         weights.copy_into(own)
@@ -190,7 +190,7 @@ def _text_weights(
 def _find_text(
     name: str, architecture: BertConfig, root: Path, fetch: bool
 ) -> tuple[Path | None, str]:
-    here = folders(name, root)
+    here = folders(name, (root,))
     is_described = any((folder / "config.json").is_file() for folder in here)
     is_base = name in BERT_UNCASED and _is_bert_base(architecture)
     if name in BERT_UNCASED and not (is_described or is_base):
@@ -199,7 +199,7 @@ def _find_text(
             f"it has {architecture.hidden_size} features and {architecture.num_hidden_layers} "
             f"layers, so the weights of {name} (768 and 12) are not its own"
         )
-    found = find_file(name, TEXT_FILES, root=root)
+    found = find_file(name, TEXT_FILES, roots=(root,))
     if found is not None:
         return found, ""
     pieces = [f for folder in here for f in sorted(folder.glob("*.index.json"))]

@@ -6,7 +6,7 @@ hash of its values, so that no other one takes its place unseen.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from glipkit.engine.encoder_names import bert_places, is_bert
 from glipkit.engine.naming import summarise
 from glipkit.engine.tensor_files import CheckpointError, read_metadata, read_tensors
-from glipkit.grounding.language_files import find_file, how_to_get
+from glipkit.grounding.language_files import ROOTS, find_file, how_to_get
 
 TEXT_FILES = ("model.safetensors", "pytorch_model.bin")  # either is enough, the first is preferred
 
@@ -26,14 +26,14 @@ _PART = "text_encoder."
 
 
 def read_weights(
-    path: str | Path, *, part: str | None = None, root: str | Path = "MODEL"
+    path: str | Path, *, part: str | None = None, roots: Sequence[str | Path] = ROOTS
 ) -> dict[str, Tensor]:
     """The named tensors of a checkpoint file, with the text encoder that it left out.
 
     Args:
         path: see `read_tensors`.
         part: see `read_tensors`.
-        root: where users put model files, text encoders among them.
+        roots: where users put model files, text encoders among them, in order.
 
     Raises:
         FileNotFoundError: there is no such file, or the text encoder it names is not installed.
@@ -43,7 +43,7 @@ def read_weights(
     if TEXT_ENCODER not in said:
         return tensors
     name = said[TEXT_ENCODER]
-    file, encoder = _text_encoder(name, root, wanted_by=path)
+    file, encoder = _text_encoder(name, roots, wanted_by=path)
     found = tensor_hash(encoder)
     if found != said.get(TEXT_ENCODER_HASH):
         raise CheckpointError(
@@ -55,7 +55,11 @@ def read_weights(
 
 
 def leave_text_out(
-    tensors: Mapping[str, Tensor], name: str, *, source: str, root: str | Path = "MODEL"
+    tensors: Mapping[str, Tensor],
+    name: str,
+    *,
+    source: str,
+    roots: Sequence[str | Path] = ROOTS,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights without their text encoder, and what the header of their file has to say of it.
 
@@ -63,7 +67,7 @@ def leave_text_out(
         tensors: of a whole model, by our names.
         name: of the encoder: an installed package or a folder.
         source: what to call the weights.
-        root: where users put model files.
+        roots: where users put model files, in order.
 
     Returns:
         What `write_tensors` takes: the other tensors, and metadata.
@@ -72,7 +76,7 @@ def leave_text_out(
         FileNotFoundError: there is no such encoder here.
         CheckpointError: the model's encoder is not bit for bit that one.
     """
-    file, encoder = _text_encoder(name, root, wanted_by=source)
+    file, encoder = _text_encoder(name, roots, wanted_by=source)
     own = {key: tensor for key, tensor in tensors.items() if key.startswith(_PART)}
     differing = [
         key for key in sorted({*own, *encoder}) if not _equal(own.get(key), encoder.get(key))
@@ -105,14 +109,14 @@ def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _text_encoder(
-    name: str, root: str | Path, *, wanted_by: str | Path
+    name: str, roots: Sequence[str | Path], *, wanted_by: str | Path
 ) -> tuple[Path, dict[str, Tensor]]:
     """Where an encoder is, and its tensors by our names; nothing is fetched."""
-    file = find_file(name, TEXT_FILES, root=root)
+    file = find_file(name, TEXT_FILES, roots=roots)
     if file is None:
         raise FileNotFoundError(
             f"{wanted_by} needs the text encoder {name!r}, which is not here: "
-            f"{how_to_get(name, root)}"
+            f"{how_to_get(name, roots)}"
         )
     tensors = read_tensors(file)
     if not is_bert(tensors):

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -9,6 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from glipkit.engine.tensor_files import CheckpointError, list_files
+from glipkit.grounding.language_files import ROOTS
 from glipkit.runtime.files import file_sha256
 
 logger = logging.getLogger(__name__)
@@ -66,8 +68,12 @@ def find_weights(
     return path
 
 
-def find_here(spec: str | Path, root: str | Path = "MODEL") -> Path | None:
-    """As `find_weights`, but nobody is asked: the path, the name in `root`, or the hub's cache.
+def find_here(spec: str | Path, roots: Sequence[str | Path] = ROOTS) -> Path | None:
+    """As `find_weights`, but nobody is asked: the path, the name in `roots`, or the hub's cache.
+
+    Args:
+        spec: as for `find_weights`.
+        roots: the folders of weights, in the order they are looked into.
 
     Returns:
         None if it is nowhere on this machine.
@@ -75,7 +81,9 @@ def find_here(spec: str | Path, root: str | Path = "MODEL") -> Path | None:
     Raises:
         FileNotFoundError: `spec` is a folder.
     """
-    return _local(str(spec), Path(root)) or _cached(*_hub_address(str(spec), Path(root)))
+    here = [_local(str(spec), Path(root)) for root in roots]
+    here += [_cached(*_hub_address(str(spec), Path(root))) for root in roots]
+    return next((path for path in here if path is not None), None)
 
 
 def _local(spec: str, root: Path) -> Path | None:

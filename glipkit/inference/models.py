@@ -93,7 +93,7 @@ def known_key(model: str | os.PathLike[str]) -> str | None:
 
 
 def model_folders() -> Iterator[Path]:
-    """Where weights and vocabularies are looked for, in this order."""
+    """Where weights, vocabularies and text encoders are looked for, in this order."""
     if os.environ.get(MODELS_VARIABLE):
         yield Path(os.environ[MODELS_VARIABLE])
     yield Path("MODEL")
@@ -119,8 +119,7 @@ def _known(key: str, weights: str | os.PathLike[str] | None) -> ModelFiles:
 
 
 def _find(name: str | os.PathLike[str]) -> Path | None:
-    found = (find_here(name, folder) for folder in model_folders())
-    return next((path for path in found if path is not None), None)
+    return find_here(name, tuple(model_folders()))
 
 
 def _given(weights: str | os.PathLike[str]) -> Path:

@@ -2,7 +2,8 @@
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -11,6 +12,7 @@ from torch import nn
 from transformers import BertConfig
 from yacs.config import CfgNode
 
+from glipkit.grounding.language_files import ROOTS
 from glipkit.layers.cross_attention import CrossModalityAttention
 from glipkit.modeling.anchors import AnchorGenerator
 from glipkit.modeling.atss import ATSSAssigner
@@ -67,8 +69,12 @@ def pick(parts: Mapping[str, Part], name: str, *, key: str) -> Part:
     return parts[name]
 
 
-def build_model(cfg: CfgNode) -> GLIP:
+def build_model(cfg: CfgNode, *, roots: Sequence[str | Path] = ROOTS) -> GLIP:
     """The detector that `cfg.MODEL` describes, with random weights.
+
+    Args:
+        cfg: the configuration.
+        roots: where users put model files, in order: what the text encoder looks like, say.
 
     Raises:
         ValueError: the configuration names a part that does not exist, or two that do not fit.
@@ -77,7 +83,7 @@ def build_model(cfg: CfgNode) -> GLIP:
     channels = cfg.MODEL.BACKBONE.OUT_CHANNELS
     fuse = cfg.MODEL.DYHEAD.FUSE_CONFIG
     backbone = build_backbone(cfg)
-    text_encoder = build_text_encoder(cfg)
+    text_encoder = build_text_encoder(cfg, roots)
     predictor = GroundingPredictor(
         channels,
         text_dim=text_encoder.width,
@@ -121,18 +127,18 @@ def build_backbone(cfg: CfgNode) -> SwinTransformer:
     )
 
 
-def build_text_encoder(cfg: CfgNode) -> BertEncoder:
+def build_text_encoder(cfg: CfgNode, roots: Sequence[str | Path] = ROOTS) -> BertEncoder:
     """The text encoder, with random weights."""
     language = cfg.MODEL.LANGUAGE_BACKBONE
     return BertEncoder(
-        _text_architecture(cfg),
+        _text_architecture(cfg, roots),
         averaged_layers=language.N_LAYERS,
         unseen_token_ids=_SPECIAL_TOKEN_IDS if language.MASK_SPECIAL else (),
         recompute=language.USE_CHECKPOINT,
     )
 
 
-def _text_architecture(cfg: CfgNode) -> BertConfig:
+def _text_architecture(cfg: CfgNode, roots: Sequence[str | Path] = ROOTS) -> BertConfig:
     """What MODEL_TYPE's folder describes, or else the numbers beside that key."""
     language = cfg.MODEL.LANGUAGE_BACKBONE
     architecture = bert_architecture(
@@ -141,6 +147,7 @@ def _text_architecture(cfg: CfgNode) -> BertConfig:
         depth=language.NUM_LAYERS,
         num_heads=language.NUM_HEADS,
         mlp_width=language.MLP_DIM,
+        roots=roots,
     )
     if architecture.hidden_size != language.LANG_DIM:
         raise ValueError(

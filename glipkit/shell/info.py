@@ -96,7 +96,7 @@ def _text_encoder(path: Path, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
     if TEXT_ENCODER not in said:
         return tensors, "in the file"
     try:
-        whole = read_weights(path, root=next(model_folders()))
+        whole = read_weights(path, roots=tuple(model_folders()))
     except FileNotFoundError as error:
         return tensors, f"{said[TEXT_ENCODER]}, not in the file and not installed: {error}"
     return whole, f"{said[TEXT_ENCODER]}, not in the file; installed, and its hash agrees"

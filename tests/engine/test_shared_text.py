@@ -157,9 +157,9 @@ def test_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
     name = "embeddings.LayerNorm.bias"
     write_tensors(tensors | {name: tensors[name] + 1}, own / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"trained with another text encoder than .*SHA-256"):
-        read_weights(folder / "small.safetensors", root=tmp_path / "MODEL")
+        read_weights(folder / "small.safetensors", roots=[tmp_path / "MODEL"])
     write_tensors(tensors, own / "model.safetensors")
-    whole = read_weights(folder / "small.safetensors", root=tmp_path / "MODEL")
+    whole = read_weights(folder / "small.safetensors", roots=[tmp_path / "MODEL"])
     assert whole.keys() == read_tensors(folder / "whole.safetensors").keys()
 
 

@@ -8,6 +8,7 @@ from glipkit.grounding.language_files import (
     fetch_file,
     find_file,
     folders,
+    how_to_get,
     hub_repositories,
 )
 
@@ -42,6 +43,25 @@ def test_a_folder_comes_before_the_root_and_the_cache(cache: set[tuple[str, str]
     put("owner/mine/second.bin")
     assert find_file("owner/mine", FILES) == Path("owner/mine/second.bin")
     assert folders("owner/mine") == (Path("owner/mine"), Path("MODEL/owner/mine"))
+
+
+def test_roots_are_looked_into_in_their_order() -> None:
+    put("B/mine/first.bin")
+    assert find_file("mine", FILES, roots=("A", "B")) == Path("B/mine/first.bin")
+    put("A/mine/second.bin")
+    assert find_file("mine", FILES, roots=("A", "B")) == Path("A/mine/second.bin")
+    assert folders("mine", ("B", "A")) == (Path("B/mine"), Path("A/mine"))
+    assert find_file("mine", FILES) is None
+
+
+def test_advice_names_every_place(tmp_path: Path) -> None:
+    told = how_to_get("owner/mine", ("A", "B"))
+    assert "model.safetensors into A/owner/mine/ (looked into: " in told
+    for place in ("owner/mine", "A/owner/mine", "B/owner/mine"):
+        assert told.count(f"{tmp_path / place}") == 1
+    put("A/owner/mine/second.bin")  # as advised
+    assert find_file("owner/mine", FILES, roots=("A", "B"))
+    assert how_to_get(f"{tmp_path}/gone").count(f"{tmp_path}/gone") == 2  # where to, where looked
 
 
 def test_the_preferred_file_of_a_folder(cache: set[tuple[str, str]]) -> None:

