@@ -71,7 +71,12 @@ class RunFolder:
 
     @classmethod
     def open(
-        cls, path: str | Path, settings: Mapping[str, Any], *, allow_changes: bool = False
+        cls,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        data: Mapping[str, str] | None = None,
+        allow_changes: bool = False,
     ) -> "RunFolder":
         """Take the folder, or say why not. All ranks call this together.
 
@@ -79,11 +84,13 @@ class RunFolder:
             path: made when missing.
             settings: all that the result depends on, nested or with dotted keys, of what JSON can
                 hold: the configuration, and beside it what the command line adds (--weight).
-            allow_changes: go on with a run that was made with other settings.
+            data: name -> SHA-256, in hex, of the annotations that the result depends on; those
+                that nobody could look at may be left out. Rank 0's count.
+            allow_changes: go on with a run that was made with other settings or data.
 
         Raises:
-            ValueError: another process uses the folder, or it holds a run of other settings; names
-                them with both values.
+            ValueError: another process uses the folder, or it holds a run of other settings or
+                data; names them with both values.
         """
         path = Path(path)
         lock: FolderLock | None = None
@@ -94,7 +101,7 @@ class RunFolder:
             lock = FolderLock(path)
             for draft in remove_drafts(path, unless=LOCK):
                 logger.info("removed %s, which a killed run left half-written", draft)
-            status, changed = _decide(path, settings, allow_changes)
+            status, changed = _decide(path, settings, data or {}, allow_changes)
             return status
 
         try:
@@ -135,9 +142,13 @@ class RunFolder:
 
 
 def _decide(
-    path: Path, settings: Mapping[str, Any], allow_changes: bool
+    path: Path, settings: Mapping[str, Any], data: Mapping[str, str], allow_changes: bool
 ) -> tuple[Status, Mapping[str, Any] | None]:
-    """What the run in a folder is to these settings, and run.json where they are other ones."""
+    """What the run in a folder is to these settings and data, and run.json where they differ.
+
+    The data stand beside the settings, not among them, so that a run goes on with a glipkit that
+    knew of no data, and one of those goes on with this.
+    """
     now = flatten_settings(json.loads(json.dumps(settings)))
     start = {
         "time": datetime.now().isoformat(" ", "seconds"),
@@ -153,13 +164,24 @@ def _decide(
         },
     }
     if not has_state(path):
-        _write(path, {"status": "running", "settings": now, "starts": [start]})
+        _write(path, {"status": "running", "settings": now, "data": data, "starts": [start]})
         return "fresh", None
     run = _read(path)
-    changed = _compare(path, run["settings"], now, allow_changes)
+    noted = run.get("data", {})
+    if data and not noted:
+        logger.info(
+            "%s was begun before annotation files were noted; they are taken to be what they were",
+            path,
+        )
+    changed = _compare(path, run["settings"], now, _changed_data(noted, data), allow_changes)
     if run["status"] == "finished" and not changed:
         return "finished", None
-    run = {"status": "running", "settings": now, "starts": [*run["starts"], start]}
+    run = {
+        "status": "running",
+        "settings": now,
+        "data": {**noted, **data},
+        "starts": [*run["starts"], start],
+    }
     if changed:
         start["changed"] = changed
         return "resumes", run
@@ -167,26 +189,41 @@ def _decide(
     return "resumes", None
 
 
+def _changed_data(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """The data that are known both then and now, and differ. Names are among the settings."""
+    return {
+        f"annotations of {name}": f"then {then[name][:12]}..., now {now[name][:12]}..."
+        for name in sorted(then.keys() & now.keys())
+        if then[name] != now[name]
+    }
+
+
 def _compare(
-    path: Path, then: Mapping[str, Any], now: Mapping[str, Any], allow_changes: bool
+    path: Path,
+    then: Mapping[str, Any],
+    now: Mapping[str, Any],
+    data: Mapping[str, str],
+    allow_changes: bool,
 ) -> dict[str, str]:
-    """The settings that differ and matter; refuses them unless they are allowed."""
+    """The settings that differ and matter, and `data`, which do; refused unless allowed."""
     found = differences(then, now)
     bits = [f"{key}: {values}" for key, values in found.items() if key in _LAST_BITS]
     if bits:
         logger.warning(
             "this run goes on with %s: the same training, but not the same bits", "; ".join(bits)
         )
-    changed = {key: values for key, values in found.items() if key not in SAME_RUN}
+    settings = {key: values for key, values in found.items() if key not in SAME_RUN}
+    other = " and ".join(["settings"] * bool(settings) + ["data"] * bool(data))
+    changed = {**settings, **data}
     rows = "\n".join(f"  {key}: {values}" for key, values in changed.items())
     if changed and not allow_changes:
         raise ValueError(
-            f"{path} holds a run with other settings:\n{rows}\n"
+            f"{path} holds a run with other {other}:\n{rows}\n"
             "Give them as they were to go on with it, choose another OUTPUT_DIR for another run, "
             "or add --allow-changes to go on with the new ones"
         )
     if changed:
-        logger.warning("%s goes on with other settings:\n%s", path, rows)
+        logger.warning("%s goes on with other %s:\n%s", path, other, rows)
     return changed
 
 
@@ -195,6 +232,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
         complete = isinstance(run["settings"], dict) and isinstance(run["starts"], list)
+        complete = complete and isinstance(run.get("data", {}), dict)
         if complete and run["status"] in ("running", "finished"):
             return run
     except FileNotFoundError:

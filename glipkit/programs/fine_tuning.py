@@ -11,7 +11,8 @@ import torch
 from yacs.config import CfgNode
 
 from glipkit.config.load import load_tasks, to_yaml
-from glipkit.data.build import build_test_sets
+from glipkit.data.annotation_digest import annotation_digest
+from glipkit.data.build import build_test_sets, find_test_sets
 from glipkit.data.few_shot import prepared_few_shot
 from glipkit.programs.evaluation import load_tokenizer
 from glipkit.programs.fine_tuning_plan import PlannedRun
@@ -138,25 +139,36 @@ def fine_tune_one(
     which = weights_to_judge(trained, skip_test=options.skip_test, only_best=options.only_best)
     tested = judged_settings(run, cfg, options)
     settings = hashlib.sha256(to_yaml(tested).encode()).hexdigest()
-    asked = {"which": which, "settings": settings, "run": trained.digest}
-    figures = from_main(lambda: _known(folder, asked))  # all ranks judge, or none
+    asked = {
+        "which": which,
+        "settings": settings,
+        "run": trained.digest,
+        "annotations": from_main(
+            lambda: {spec.name: annotation_digest(spec) for spec in find_test_sets(tested)}
+        ),
+    }
+    figures, unreadable = from_main(lambda: _known(folder, asked)), 0  # all ranks judge, or none
     if figures is None:
         found = judge_trained(tested, trained, folder=folder, which=which, device=device)
         figures = {
             name: results.metrics[deciding(results.metrics)] for name, results in found.items()
         }
+        unreadable = sum(len(results.failures) for results in found.values())
     result = _result(run, trained, figures)
     if is_main():
-        content = json.dumps({"asked": asked, **result.to_json()}, indent=2)
-        write_atomically(folder / RESULT, content + "\n")
+        said = {"asked": asked, "unreadable": unreadable, **result.to_json()}
+        write_atomically(folder / RESULT, json.dumps(said, indent=2) + "\n")
     return result
 
 
 def _known(folder: Path, asked: dict[str, object]) -> dict[str, float | None] | None:
-    """The figures of a run that this command, started before, has already judged."""
+    """The figures of a run that this command, started before, has already judged.
+
+    Pictures that could not be read may have been mended: then there are none yet.
+    """
     try:
         said = json.loads((folder / RESULT).read_text())
-        return said["figures"] if said["asked"] == asked else None
+        return said["figures"] if said["asked"] == asked and not said["unreadable"] else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

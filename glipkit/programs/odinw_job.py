@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 from yacs.config import CfgNode
 
+from glipkit.data.annotation_digest import annotation_digest
 from glipkit.data.build import find_test_sets
+from glipkit.data.catalog import DatasetSpec
 from glipkit.data.training.build import find_train_set
 from glipkit.engine.run_folder import RUN, SAME_RUN
 from glipkit.programs.odinw_plan import ZERO_SHOT, Job
-from glipkit.runtime.files import file_sha256, write_atomically
+from glipkit.runtime.file_digest import file_digest
+from glipkit.runtime.files import write_atomically
 from glipkit.runtime.settings import differences, flatten_settings
 
 logger = logging.getLogger(__name__)
 
 ASKED, RESULT = "asked.json", "odinw.json"
 State = Literal["done", "begun", "new"]
-_digests: dict[tuple[Path, int, int], str] = {}  # (path, bytes, changed at) -> SHA-256
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,9 @@ def make_ready(
         FileNotFoundError: annotations or pictures are missing.
         ValueError: DATASETS.REGISTER is not usable.
     """
-    files = _annotations(job, cfg, judged)
+    specs = _datasets(job, cfg, judged)
+    for spec in specs.values():
+        spec.check_files()
     settings = {
         key: value
         for key, value in flatten_settings(judged if job.mode == ZERO_SHOT else cfg).items()
@@ -145,30 +149,19 @@ def make_ready(
         "judged on": list(judged.DATASETS.TEST),
         "weights": file_digest(weights),
         "partial": partial,
-        "annotations": {name: file_digest(file) for name, file in files.items()},
+        "annotations": {name: annotation_digest(spec) for name, spec in specs.items()},
     }
     asked = json.loads(json.dumps(asked))  # as it will be read back
     return Ready(job, cfg, judged, folder / job.name, asked)
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once as long as it does not change."""
-    stat = path.stat()
-    key = (path.absolute(), stat.st_size, stat.st_mtime_ns)
-    if key not in _digests:
-        _digests[key] = file_sha256(path)
-    return _digests[key]
-
-
-def _annotations(job: Job, cfg: CfgNode, judged: CfgNode) -> dict[str, Path]:
-    """The annotation files that a job reads, by the names of the datasets."""
+def _datasets(job: Job, cfg: CfgNode, judged: CfgNode) -> dict[str, DatasetSpec]:
+    """The datasets that a job reads, by their names."""
     found = dict(zip(judged.DATASETS.TEST, find_test_sets(judged)))
     if job.recipe is not None:
         found |= zip(cfg.DATASETS.TEST, find_test_sets(cfg))
         found |= [find_train_set(cfg, name, quiet=True) for name in cfg.DATASETS.TRAIN]
-    for spec in found.values():
-        spec.check_files()
-    return {name: spec.ann_file for name, spec in found.items()}
+    return found
 
 
 def _matters(job: Job, key: str) -> bool:

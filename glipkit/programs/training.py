@@ -12,9 +12,10 @@ from torch import nn
 from yacs.config import CfgNode
 
 from glipkit.config.load import to_yaml
-from glipkit.data.build import build_test_sets
+from glipkit.data.annotation_digest import annotation_digest
+from glipkit.data.build import build_test_sets, find_test_sets
 from glipkit.data.test_set import TestSet
-from glipkit.data.training.build import build_train_loader
+from glipkit.data.training.build import build_train_loader, find_train_set
 from glipkit.engine.build import (
     build_ema,
     build_loop_settings,
@@ -89,6 +90,9 @@ def train_model(
 ) -> Trained:
     """Train as a configuration says; the same call goes on with an interrupted run.
 
+    A run whose annotation files have changed since is refused, as one of other settings is
+    (`annotation_digest` says what is looked at; pictures are not).
+
     Leaves in `folder`: config.yaml, run.json, metrics.jsonl, last.pt (all that is needed to go on),
     the best weights on the validation data and the final ones, trained.json.
 
@@ -98,7 +102,7 @@ def train_model(
         weight: what to start from; see `start_weights`. Empty: random weights.
         device: of this rank.
         partial: load what fits of `weight`.
-        allow_changes: go on with a run that was made with other settings.
+        allow_changes: go on with a run that was made with other settings or data.
         tensorboard: write curves for TensorBoard too.
 
     Raises:
@@ -107,7 +111,8 @@ def train_model(
         KeyboardInterrupt: the run was stopped; it is saved.
     """
     settings = {**cfg, "--weight": weight, "--partial-weight": partial}
-    with RunFolder.open(folder, settings, allow_changes=allow_changes) as run:
+    data = from_main(lambda: _data(cfg))
+    with RunFolder.open(folder, settings, data=data, allow_changes=allow_changes) as run:
         if run.status == "finished":
             logger.info("%s holds a finished run of this very command: nothing to do", folder)
             return _read(folder)
@@ -116,6 +121,21 @@ def train_model(
         from_main(lambda: _write(folder, trained))
         run.finish()
     return trained
+
+
+def _data(cfg: CfgNode) -> dict[str, str]:
+    """Digests of what a run learns from, and of what steers it by validation.
+
+    A file that is gone has none: a finished run needs it no longer, another one will miss it.
+    """
+    found = {
+        f"DATASETS.TRAIN {name}": find_train_set(cfg, name, quiet=True)[1]
+        for name in cfg.DATASETS.TRAIN
+    }
+    if cfg.TEST.DURING_TRAINING:
+        names = (f"DATASETS.TEST {name}" for name in cfg.DATASETS.TEST)
+        found |= zip(names, find_test_sets(cfg))
+    return {key: annotation_digest(spec) for key, spec in found.items() if spec.ann_file.is_file()}
 
 
 def start_model(cfg: CfgNode, weight: str, *, partial: bool = False) -> tuple[GLIP, StartReport]:

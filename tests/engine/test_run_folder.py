@@ -77,6 +77,55 @@ def test_changes_can_be_allowed(tmp_path: Path, caplog: pytest.LogCaptureFixture
         assert folder.status == "resumes"
 
 
+def test_other_data_are_named_and_refused(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, SETTINGS, data={"TRAIN a": "1" * 64, "TRAIN b": "2" * 64}):
+        write_state(tmp_path, {"step": 1})
+    other = {"TRAIN a": "1" * 64, "TRAIN b": "3" * 64}
+    for finished in (False, True):
+        with pytest.raises(ValueError, match="holds a run with other data:") as caught:
+            RunFolder.open(tmp_path, SETTINGS, data=other)
+        assert "annotations of TRAIN b: then 222222222222..., now 333333333333..." in str(
+            caught.value
+        )
+        assert "TRAIN a" not in str(caught.value)
+        # What cannot be looked at, "b" here, is still noted for later.
+        with RunFolder.open(tmp_path, SETTINGS, data={"TRAIN a": "1" * 64}) as folder:
+            assert folder.status == ("finished" if finished else "resumes")
+            folder.finish()
+    with pytest.raises(ValueError, match="holds a run with other settings and data:"):
+        RunFolder.open(tmp_path, changed(BASE_LR=0.2), data=other)
+
+
+def test_other_data_can_be_allowed(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, SETTINGS, data={"TRAIN a": "1" * 64}):
+        write_state(tmp_path, {"step": 1})
+    other = {"TRAIN a": "2" * 64}
+    with RunFolder.open(tmp_path, SETTINGS, data=other, allow_changes=True) as folder:
+        assert folder.status == "resumes"
+        folder.adopt()
+    starts = json.loads((tmp_path / "run.json").read_text())["starts"]
+    assert starts[-1]["changed"] == {
+        "annotations of TRAIN a": "then 111111111111..., now 222222222222..."
+    }
+    with RunFolder.open(tmp_path, SETTINGS, data=other) as folder:
+        assert folder.status == "resumes"
+
+
+def test_a_run_that_noted_no_data_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    begin(tmp_path)
+    run = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(
+        json.dumps({key: value for key, value in run.items() if key != "data"})
+    )
+    with caplog.at_level(logging.INFO):
+        RunFolder.open(tmp_path, SETTINGS, data={"TRAIN a": "1" * 64}).close()
+        RunFolder.open(tmp_path, SETTINGS, data={"TRAIN a": "1" * 64}).close()
+    assert caplog.text.count("begun before annotation files were noted") == 1
+    now = json.loads((tmp_path / "run.json").read_text())
+    assert now["data"] == {"TRAIN a": "1" * 64}
+    assert now["settings"] == run["settings"]  # an older glipkit compares these, and goes on too
+
+
 def test_less_memory_may_be_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     begin(tmp_path)
     with caplog.at_level(logging.WARNING):
@@ -101,6 +150,10 @@ def test_two_runs_in_one_folder(tmp_path: Path) -> None:
         (None, r"no run\.json that says of which one"),
         ('{"settings": ', r"run\.json is damaged"),
         ('{"settings": {}, "starts": [], "status": "?"}', r"run\.json is not what a run"),
+        (
+            '{"settings": {}, "starts": [], "status": "running", "data": 3}',
+            r"run\.json is not what a run",
+        ),
     ],
 )
 def test_a_state_of_nobody_knows_what(tmp_path: Path, content: str | None, message: str) -> None:
