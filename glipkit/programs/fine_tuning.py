@@ -14,6 +14,7 @@ from glipkit.config.load import load_tasks, to_yaml
 from glipkit.data.annotation_digest import annotation_digest
 from glipkit.data.build import build_test_sets, find_test_sets
 from glipkit.data.few_shot import prepared_few_shot
+from glipkit.engine.launch import is_defect
 from glipkit.programs.evaluation import load_tokenizer
 from glipkit.programs.fine_tuning_plan import PlannedRun
 from glipkit.programs.summary import RunResult, table, write_summary
@@ -50,8 +51,8 @@ def fine_tune(
     """Make every run, one after the other; leaves summary.json and prints nothing.
 
     Everything that can be known to be wrong is looked for in all runs before the first one starts.
-    A run that fails all the same is named in the summary, and the next one begins (in one process;
-    with several the others could not know, so there the program ends).
+    A run that fails all the same, for lack of memory, say, is named in the summary, and the next
+    one begins (in one process; with several the others could not know, so there the program ends).
 
     Args:
         runs: which.
@@ -66,8 +67,8 @@ def fine_tune(
         logger.info("run %d of %d: %s", number, len(ready), run.name)
         try:
             results.append(fine_tune_one(run, cfg, options, device))
-        except (ValueError, OSError) as error:
-            if world_size() > 1 or len(ready) == 1:
+        except Exception as error:
+            if is_defect(error) or world_size() > 1 or len(ready) == 1:
                 raise
             logger.error("%s failed: %s", run.name, error)
             results.append(_failed(run, error))
@@ -199,5 +200,5 @@ def _failed(run: PlannedRun, error: Exception) -> RunResult:
         figures={},
         saved={},
         trained_parameters=0,
-        failed=str(error),
+        failed=str(error) or repr(error),
     )

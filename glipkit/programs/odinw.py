@@ -18,6 +18,7 @@ from glipkit.config.load import load_tasks
 from glipkit.data.build import build_test_sets
 from glipkit.engine.build import build_tuning_plan
 from glipkit.engine.checkpoint import weights_hash
+from glipkit.engine.launch import is_defect
 from glipkit.engine.weights import find_weights
 from glipkit.modeling.build import build_learner, build_model
 from glipkit.modeling.glip import GLIP
@@ -34,7 +35,6 @@ from glipkit.programs.odinw_plan import ZERO_SHOT, Job, published_overrides
 from glipkit.programs.odinw_table import Outcome, write_report, write_tables
 from glipkit.runtime.distributed import from_main, is_main, world_size
 from glipkit.runtime.locks import FolderLock
-from glipkit.runtime.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -224,9 +224,8 @@ class _Worker:
         try:
             work = self._ask if ready.job.mode == ZERO_SHOT else self._tune
             found = work(ready)
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            is_defect = isinstance(error, RuntimeError) and not is_out_of_memory(error)  # of ours
-            if is_defect or world_size() > 1 or not self.asked.keep_going:
+        except Exception as error:
+            if is_defect(error) or world_size() > 1 or not self.asked.keep_going:
                 raise
             logger.error("%s failed: %s", ready.job.name, error)
             return Outcome(ready.job, error=str(error) or repr(error))
