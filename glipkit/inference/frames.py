@@ -13,7 +13,7 @@ from PIL import Image
 from glipkit.data.images import ImageError
 from glipkit.inference.counts import check_count
 from glipkit.inference.pictures import read_picture
-from glipkit.inference.sources import find_sources, is_video
+from glipkit.inference.sources import find_sources, is_several, is_video
 from glipkit.inference.video import read_video
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def read_frames(
         every: of a video, only each N-th frame; pictures are all taken.
         bgr: arrays are blue, green, red.
         strict: a picture that cannot be read is an error.
-        failures: otherwise it is logged, and appended here.
+        failures: otherwise it is logged, and appended here; so are folders that may not be read.
 
     Raises:
         TypeError: `source` is a mapping.
@@ -63,21 +63,60 @@ def read_frames(
         ImageError: (strict) a picture or video cannot be read.
     """
     check_count(every, "every")  # 1.5 would take every third
-    return _walk(_items(source), every=every, bgr=bgr, strict=strict, failures=failures)
+    closed: list[ImageError] = []  # folders
+    items = _items(source, closed)
+    if strict and closed:
+        raise closed[0]
+    if failures is not None:
+        failures += closed
+    return _walk(items, every=every, bgr=bgr, strict=strict, failures=failures)
 
 
-def _items(source: Any) -> Iterable[Any]:
+def read_files(
+    paths: Iterable[Path],
+    *,
+    every: int = 1,
+    strict: bool = False,
+    failures: list[ImageError] | None = None,
+) -> Iterator[Frame]:
+    """As `read_frames`, of files that were found: one that is gone is as one that is damaged.
+
+    Args:
+        paths: of pictures and videos, from `find_all`.
+        every: as for `read_frames`, as are all that follow.
+        strict: a file that cannot be read is an error.
+        failures: otherwise it is logged, and appended here.
+
+    Raises:
+        ImageError: (strict) a picture or video cannot be read.
+    """
+    return _walk(paths, every=every, bgr=False, strict=strict, failures=failures)
+
+
+def _items(source: Any, closed: list[ImageError]) -> Iterable[Any]:
     """Paths, found at once so that a wrong one is said at once, or whatever else is iterated."""
     if isinstance(source, str | os.PathLike):
-        return find_sources(source)
+        return find_sources(source, failures=closed)
     if isinstance(source, Mapping):
         raise TypeError("pictures came in a mapping; pass list(pictures.values())")
     if _is_one_picture(source):
         return [source]
     if isinstance(source, list | tuple):
-        found = [find_sources(s) if isinstance(s, str | os.PathLike) else [s] for s in source]
-        return [item for items in found for item in items]
-    return source  # a generator of camera frames, say: never listed
+        found: list[Any] = []
+        for each in source:
+            is_path = isinstance(each, str | os.PathLike)
+            found += find_sources(each, failures=closed) if is_path else [each]
+        return found
+    return _in_turn(source)  # a generator of camera frames, say: never listed
+
+
+def _in_turn(source: Iterable[Any]) -> Iterator[Any]:
+    """What an iterable brings, folders and patterns as their files."""
+    for item in source:
+        if isinstance(item, str | os.PathLike) and is_several(os.fsdecode(item)):
+            yield from find_sources(item)
+        else:
+            yield item
 
 
 def _is_one_picture(source: Any) -> bool:
@@ -109,7 +148,8 @@ def _walk(
 
 def _frames(item: Any, position: int, *, every: int, bgr: bool) -> Iterator[Frame]:
     if not isinstance(item, str | os.PathLike):
-        yield Frame(read_picture(item, bgr=bgr), f"picture {position}")
+        name = f"picture {position}"
+        yield Frame(read_picture(item, bgr=bgr, name=name), name)
         return
     text = os.fsdecode(item)
     path = Path(text)

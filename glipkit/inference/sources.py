@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from glipkit.data.images import ImageError
+
 logger = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES = frozenset(
@@ -30,7 +32,12 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_sources(source: str | os.PathLike, *, outside: Path | None = None) -> list[Path]:
+def find_sources(
+    source: str | os.PathLike,
+    *,
+    outside: Path | None = None,
+    failures: list[ImageError] | None = None,
+) -> list[Path]:
     """The pictures and videos that `source` means, in natural order ("2.jpg" before "10.jpg").
 
     Args:
@@ -38,6 +45,7 @@ def find_sources(source: str | os.PathLike, *, outside: Path | None = None) -> l
             for files called like pictures or videos, hidden ones left out, and those that may
             not be read, with a log line; or a pattern, as `"shots/**/*.jpg"`.
         outside: a folder whose files are not meant, because they are this run's own output.
+        failures: folders that may not be read are appended here.
 
     Returns:
         At least one path.
@@ -53,7 +61,7 @@ def find_sources(source: str | os.PathLike, *, outside: Path | None = None) -> l
         raise ValueError("the path of the pictures is empty; pass a file, a folder or a pattern")
     path = Path(text)
     if path.is_dir():
-        found = _without(_in_folder(path), outside)
+        found = _without(_in_folder(path, failures), outside)
         if not found:
             raise FileNotFoundError(
                 f"no pictures in {path} or below it; looked for {_suffixes()}, found "
@@ -65,7 +73,9 @@ def find_sources(source: str | os.PathLike, *, outside: Path | None = None) -> l
     if not glob.has_magic(text):
         raise FileNotFoundError(f"no file or folder {path} in {Path.cwd()}")
     matches = sorted((Path(match) for match in glob.glob(text, recursive=True)), key=natural)
-    files = _without([match for match in matches if match.is_file()], outside)
+    # A link that leads nowhere is meant as well: it is named when its turn comes.
+    files = [match for match in matches if match.is_file() or not match.exists()]
+    files = _without(files, outside)
     known = [file for file in files if _is_known(file)]
     if not known:
         raise FileNotFoundError(
@@ -74,13 +84,27 @@ def find_sources(source: str | os.PathLike, *, outside: Path | None = None) -> l
     return known
 
 
-def find_all(sources: Iterable[str | os.PathLike], *, outside: Path | None = None) -> list[Path]:
+def is_several(text: str) -> bool:
+    """Whether a path is one of a folder, or a pattern."""
+    return os.path.isdir(text) or (glob.has_magic(text) and not os.path.lexists(text))
+
+
+def find_all(
+    sources: Iterable[str | os.PathLike],
+    *,
+    outside: Path | None = None,
+    failures: list[ImageError] | None = None,
+) -> list[Path]:
     """`find_sources` of each, what comes twice once, at its first place.
 
     Raises:
         FileNotFoundError, ValueError: as `find_sources`; or there is no source at all.
     """
-    found = [path for source in sources for path in find_sources(source, outside=outside)]
+    found = [
+        path
+        for source in sources
+        for path in find_sources(source, outside=outside, failures=failures)
+    ]
     if not found:
         raise ValueError("there are no pictures to look at; pass files, folders or patterns")
     first: dict[str, Path] = {}
@@ -95,17 +119,19 @@ def natural(path: Path) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def _in_folder(folder: Path, failures: list[ImageError] | None) -> list[Path]:
+    def leave_out(error: OSError) -> None:
+        closed = ImageError(Path(error.filename), f"the folder cannot be read: {error.strerror}")
+        logger.warning("left out: %s", closed)
+        if failures is not None:
+            failures.append(closed)
+
     found = []
-    for place, folders, names in os.walk(folder, onerror=_warn_of_folder):
+    for place, folders, names in os.walk(folder, onerror=leave_out):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files = (Path(place, name) for name in names if not name.startswith("."))
         found += [file for file in files if _is_known(file)]
     return sorted(found, key=natural)
-
-
-def _warn_of_folder(error: OSError) -> None:
-    logger.warning("left out: the folder %s, %s", error.filename, error.strerror)
 
 
 def _is_known(path: Path) -> bool:

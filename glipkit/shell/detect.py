@@ -17,7 +17,7 @@ from glipkit.data.images import ImageError
 from glipkit.inference.build import find_device
 from glipkit.inference.detector import checked_thresholds
 from glipkit.inference.found import Found
-from glipkit.inference.frames import Frame, read_frames
+from glipkit.inference.frames import Frame, read_files
 from glipkit.inference.models import find_model
 from glipkit.inference.sources import find_all, is_video
 from glipkit.inference.stream import stream_frames
@@ -44,13 +44,15 @@ def run(args: argparse.Namespace) -> int:
     phrases = phrases_of(text, args.negative)
     if asked["threshold"] is not None:
         checked_thresholds(asked["threshold"], phrases)
-    paths = find_all(args.pictures, outside=args.out / PICTURES)
+    failures: list[ImageError] = []
+    paths = find_all(args.pictures, outside=args.out / PICTURES, failures=failures)
+    if failures and args.strict:
+        raise failures[0]
     if any(map(is_video, paths)):
         load_av()
     find_device(args.device)
     files = find_model(args.model).digests()
     started = time.perf_counter()
-    failures: list[ImageError] = []
     with AnswerFolder(args.out, _call(args, text, files), overwrite=args.overwrite) as answers:
         left = [path for path in paths if not answers.has(path)]
         before = answers.tally.pictures
@@ -98,7 +100,7 @@ class _Looking:
             for films, run in _runs(paths):
                 if tracker is not None:
                     tracker.cut()  # pictures after a film do not go on from it
-                frames = read_frames(
+                frames = read_files(
                     run, every=self._args.every, strict=self._args.strict, failures=self._failures
                 )
                 seen = stream_frames(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from glipkit.data.images import ImageError
+from glipkit.inference.frames import read_frames
 from glipkit.inference.sources import find_all, find_sources, is_video
 
 
@@ -37,8 +39,24 @@ def test_folder_that_may_not_be_read_is_named(
         return scan(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert names(find_sources(shots), shots) == ["2.JPG", "10.jpg", "clip.mp4"]
-    assert f"left out: the folder {shots / 'deep'}, Permission denied" in caplog.text
+    failures: list[ImageError] = []
+    found = find_all([shots], failures=failures)
+    assert names(found, shots) == ["2.JPG", "10.jpg", "clip.mp4"]
+    said = f"{shots / 'deep'}: the folder cannot be read: Permission denied"
+    assert [str(error) for error in failures] == [said]
+    assert f"left out: {said}" in caplog.text
+    for source in (shots, [shots]):
+        seen: list[ImageError] = []
+        read_frames(source, failures=seen)
+        assert [str(error) for error in seen] == [said]
+        with pytest.raises(ImageError, match="the folder cannot be read"):
+            read_frames(source, strict=True)
+
+
+def test_a_link_that_leads_nowhere_is_found_to_be_named(shots: Path) -> None:
+    (shots / "3.jpg").symlink_to("nowhere")
+    assert shots / "3.jpg" in find_sources(shots)
+    assert shots / "3.jpg" in find_sources(f"{shots}/*.jpg")
 
 
 def test_own_output_is_not_looked_at(shots: Path) -> None:

@@ -84,6 +84,26 @@ def test_unreadable_picture_is_left_out_and_named(
     assert "5.png" in caplog.text
 
 
+def test_folders_and_patterns_of_any_iterable_are_looked_into(folder: Path) -> None:
+    def paths() -> Iterator[str | Path]:
+        yield folder
+        yield f"{folder}/1*.png"
+        yield folder / "0.png"
+
+    found = [Path(each.source).name for each in stream(ColourDetector(), paths(), "red square")]
+    assert found == [*(f"{number}.png" for number in range(11)), "1.png", "10.png", "0.png"]
+
+
+def test_what_has_no_name_is_named_by_its_number(folder: Path) -> None:
+    failures: list[ImageError] = []
+    items = iter([(folder / "0.png").read_bytes(), b"bad", b""])
+    (found,) = stream(ColourDetector(), items, "red square", failures=failures)
+    assert found.source == "picture 0"
+    assert [str(error.path) for error in failures] == ["picture 1", "picture 2"]
+    with pytest.raises(TypeError, match="picture 1 is a NoneType"):
+        list(stream(ColourDetector(), iter([Image.new("RGB", (4, 4)), None]), "red square"))
+
+
 def test_strict_stops_at_an_unreadable_picture(folder: Path) -> None:
     (folder / "5.png").write_bytes(b"not a picture")
     seen = stream(ColourDetector(), folder, "red square", strict=True, batch_size=1)

@@ -1,6 +1,8 @@
 """`glipkit detect` on a detector that knows colours."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,38 @@ def test_unreadable_pictures_are_named_counted_and_status_1(
     assert state()["unreadable"][0]["file"] == "in/2.png"
     assert detect("in", *WORDS, "--strict", "--overwrite") == 2
     assert "in/2.png" in capsys.readouterr().err
+
+
+def test_what_is_gone_before_its_turn_is_named_too(capsys: pytest.CaptureFixture) -> None:
+    pictures("in/1.png", "in/2.png")
+    Path("in/0.png").symlink_to("nowhere")
+    Path("in/film.mp4").symlink_to("nowhere")
+    assert detect("in", *WORDS) == 1
+    assert [line["file"] for line in lines()] == ["in/1.png", "in/2.png"]
+    unreadable = {each["file"]: each["reason"] for each in state()["unreadable"]}
+    assert unreadable == {"in/0.png": "no such file", "in/film.mp4": "no such file"}
+    assert detect("in", *WORDS, "--strict") == 2
+    assert "in/0.png: no such file" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pictures("in/1.png", "in/deep/2.png")
+    scan = os.scandir
+
+    def refuse(folder: str) -> object:
+        if str(folder).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        assert detect("in", *WORDS, "--strict") == 2
+        assert not Path("found").exists()
+        assert detect("in", *WORDS) == 1
+    assert [each["file"] for each in state()["unreadable"]] == ["in/deep"]
+    assert "in/deep: the folder cannot be read" in capsys.readouterr().out
 
 
 def test_same_call_goes_on(detector: ColourDetector, capsys: pytest.CaptureFixture) -> None:
