@@ -44,6 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> dict[str, Results]:
     """Evaluate every task with one model; results by task/dataset."""
+    if not 0 <= args.show_from <= 1:
+        raise ValueError(f"--show-from is a score from 0 to 1, got {args.show_from}")
     overrides = [*args.opts, *offset_override(args.tuned)]
     tasks = load_tasks(args.config_file, expand_task_files(args.task_config), overrides)
     first, results = tasks[0].cfg, {}

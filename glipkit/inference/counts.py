@@ -12,7 +12,10 @@ def whole(value: Any) -> int:
     """
     if isinstance(value, bool):
         raise TypeError(f"expected a whole number, got {value}")
-    return operator.index(value)
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"expected a whole number, got {value!r}") from None
 
 
 def check_count(value: Any, name: str, least: int = 1) -> None:

@@ -37,16 +37,21 @@ def data_frame(
     """
     pandas = _optional("pandas")
     columns: dict[str, Any] = {
-        "label": list(labels),
+        "label": _texts(labels),
         "phrase_id": phrase_ids.numpy(),
         "score": np.array(decimals(scores), dtype=np.float64),
     }
     corners = np.array(decimals(boxes), dtype=np.float64).reshape(-1, 4)
     columns |= {name: corners[:, index] for index, name in enumerate(("x1", "y1", "x2", "y2"))}
-    columns["source"] = [source] * len(labels)
+    columns["source"] = _texts([source] * len(labels))
     if track_ids is not None:
         columns["track_id"] = track_ids.numpy()
     return pandas.DataFrame(columns)
+
+
+def _texts(values: Sequence[str | None]) -> Any:
+    """A column of text; to pandas a list without entries is one of numbers."""
+    return list(values) or np.array([], dtype=object)
 
 
 def supervision_detections(

@@ -244,6 +244,7 @@ class Found:
             category_ids: phrase -> category id; None numbers the phrases from 1.
 
         Raises:
+            TypeError: an id is no whole number.
             ValueError: a phrase has no category id.
         """
         if category_ids is None:
@@ -252,8 +253,8 @@ class Found:
             missing = [phrase for phrase in self.phrases if phrase not in category_ids]
             if missing:
                 raise ValueError(f"category_ids has none for {missing}, got {list(category_ids)}")
-            ids = [category_ids[phrase] for phrase in self.phrases]
-        results = to_coco_results(image_id, self._detections(), ids)
+            ids = [whole(category_ids[phrase]) for phrase in self.phrases]  # numpy's own too
+        results = to_coco_results(whole(image_id), self._detections(), ids)
         if self.track_ids is not None:
             for result, track in zip(results, self.track_ids.tolist()):
                 result["track_id"] = track

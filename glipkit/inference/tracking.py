@@ -58,6 +58,7 @@ class IouTracker:
         min_hits: frames that it must have been found in before it gets a number; what has none
             yet has track id -1.
         smoothing: share of the old speed in the new one, in [0, 1).
+        first: the first number that is given, where smaller ones belong to others.
 
     Raises:
         ValueError: one of them is out of its range, or frames are no whole number.
@@ -70,11 +71,13 @@ class IouTracker:
         max_age: int = 10,
         min_hits: int = 1,
         smoothing: float = 0.5,
+        first: int = 0,
     ) -> None:
         if not 0 < min_iou <= 1:
             raise ValueError(f"min_iou is above 0 and at most 1, got {min_iou}")
         check_count(max_age, "max_age", least=0)
         check_count(min_hits, "min_hits")
+        check_count(first, "first", least=0)
         if not 0 <= smoothing < 1:
             raise ValueError(f"smoothing is at least 0 and below 1, got {smoothing}")
         self._min_iou = min_iou
@@ -82,7 +85,7 @@ class IouTracker:
         self._min_hits = min_hits
         self._smoothing = smoothing
         self._tracks: list[_Track] = []
-        self._next = 0
+        self._next = first
 
     def update(self, found: Found) -> Found:
         """The next frame's boxes with the numbers of their objects.

@@ -59,8 +59,8 @@ def read_words(
         text: as above. Line ends and tabs are spaces, control characters too (not with `spans`).
         tokenizer: of the text encoder that will read the prompts.
         spans: for each phrase its half-open character range (start, end), or a list of them.
-        negative_prompts: names of what is not wanted. They follow as further phrases, whose boxes
-            compete and are not reported.
+        negative_prompts: names of what is not wanted; beside a text, listings of them too. They
+            follow as further phrases, whose boxes compete and are not reported.
         max_tokens: the text encoder's limit, [CLS] and [SEP] included.
         separator: between names.
         chunk_size: names per prompt; -1 puts as many into one as it holds.
@@ -223,7 +223,9 @@ class _Reader:
 
 def _unwanted(names: Sequence[str], *, is_free: bool) -> tuple[str, ...]:
     """`negative_prompts`, checked by themselves: behind what is wanted they have other numbers."""
-    checked = tuple(checked_names(names, "negative_prompts"))
+    checked = checked_names(names, "negative_prompts")
+    if is_free:
+        checked = [piece for name in checked for piece in (pieces(name) or [name])]
     for index, name in enumerate(checked):
         said = _said(name)["name"] if is_free else name
         if not (has_words(name) and clean_name(said).strip()):
@@ -231,7 +233,7 @@ def _unwanted(names: Sequence[str], *, is_free: bool) -> tuple[str, ...]:
                 f"negative prompt {index}, {short(name)!r}, has no words that can be looked for; "
                 "leave it out"
             )
-    return checked
+    return tuple(checked)
 
 
 def _check_apart(

@@ -15,6 +15,7 @@ from typing import Any
 
 import glipkit
 from glipkit.inference.detector import PhraseDetector
+from glipkit.inference.models import find_model
 from glipkit.page import look
 from glipkit.page.door import gradio
 from glipkit.page.gate import Gate
@@ -54,14 +55,16 @@ def serve(
         OSError: the port is taken, or the address is not this machine's.
         ValueError: the threshold is not between 0 and 1, the host is empty; or as `glipkit.load`.
     """
-    gradio()  # this and what follows before a model is loaded in vain
-    if threshold is not None:
+    if threshold is not None:  # this and what follows before a model is loaded in vain
         check_threshold(threshold)
     limits = limits or Limits()
     host = host.strip("[]")  # of an IPv6 address, as browsers write it
     if not host:  # to Python every address of this machine, to gradio 127.0.0.1
         raise ValueError("host is empty; 127.0.0.1 is this machine alone, 0.0.0.0 is everybody")
     port = _free_port(host, port)
+    if isinstance(model, str | Path):
+        find_model(model)
+    gradio()  # takes seconds
     if isinstance(model, str | Path):
         model = glipkit.load(model, device=device)
     with _ended_by_sigterm(), _workplace(host) as folder:

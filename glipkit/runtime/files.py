@@ -56,6 +56,10 @@ def replacing_path(path: Path) -> Iterator[Path]:
         yield draft
         flush_to_disk(draft)
         draft.replace(path)
+    except OSError as error:
+        if error.filename == str(draft) and error.filename2 is None:  # which nobody knows
+            error.filename = str(path)
+        raise
     finally:
         draft.unlink(missing_ok=True)
     flush_to_disk(path.parent)

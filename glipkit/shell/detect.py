@@ -94,7 +94,8 @@ class _Looking:
     ) -> None:
         """Ask every picture and every video, in order; runs of pictures share batches."""
         self._explaining = detector if isinstance(detector, Explaining) else None
-        tracker = IouTracker() if self._args.track else None
+        # Films that are done keep their numbers.
+        tracker = IouTracker(first=self._answers.tally.next_track) if self._args.track else None
         self._stamps = {path: file_stamp(path) for path in paths}  # before any of them is read
         with image_progress(self._total(paths), "looking") as bar:
             for films, run in _runs(paths):

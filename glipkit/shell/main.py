@@ -46,11 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(_usage())
-        return 0 if words else FAILED
+        return _say(_usage()) if words else _say(_usage()) or FAILED
     if words[0] == "--version":
-        sys.stdout.write(f"glipkit {__version__}\n")
-        return 0
+        return _say(f"glipkit {__version__}\n")
     if words[0] not in COMMANDS:
         sys.stderr.write(f"glipkit: no command {words[0]!r}\n\n{_usage()}")
         return FAILED
@@ -60,6 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("glipkit: interrupted\n")
         return INTERRUPTED
+
+
+def _say(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:  # a full disk, a reader that left
+        _forget_stdout()
+        sys.stderr.write(f"glipkit: {error}\n")
+        return FAILED
+    return 0
+
+
+def _forget_stdout() -> None:
+    """Or Python would complain once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(word: str, words: Sequence[str]) -> argparse.Namespace:
@@ -82,8 +96,8 @@ def _run(word: str, args: argparse.Namespace) -> int:
     try:
         with _any_letter_printed():
             return command.run(args)
-    except BrokenPipeError:  # as with `| head`; Python would complain again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # as with `| head`
+        _forget_stdout()
         return FAILED
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         said = str(error) or "not enough memory"  # Python's own MemoryError says nothing

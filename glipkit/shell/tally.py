@@ -12,6 +12,7 @@ class Tally:
     def __init__(self) -> None:
         self.pictures = 0
         self.boxes = 0
+        self.next_track = 0  # a number that no object has
         self._found: dict[str, int] = {}
         self._pictures: dict[str, int] = {}
         self._best: dict[str, float] = {}
@@ -36,6 +37,7 @@ class Tally:
             self._best[phrase] = max(self._best.get(phrase, 0.0), box["score"])
             if box.get("track_id", -1) >= 0:
                 self._tracks.setdefault(phrase, set()).add((film, box["track_id"]))
+                self.next_track = max(self.next_track, box["track_id"] + 1)
 
     def __str__(self) -> str:
         heading = ["phrase", "boxes", "pictures", "best score"]

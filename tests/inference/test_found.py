@@ -6,6 +6,7 @@ import pickle
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -236,13 +237,18 @@ def test_coco_results() -> None:
     assert results[0] == {
         "image_id": 7, "category_id": 2, "bbox": [10.0, 20.0, 41.5, 41.25], "score": 0.9,
     }  # fmt: skip
-    mapped = answer().to_coco(category_ids={"a cat": 17, "a dog": 18, "a cow": 21})
+    ids = {"a cat": 17, "a dog": 18, "a cow": 21}
+    mapped = answer().to_coco(category_ids=ids)
     assert [each["category_id"] for each in mapped] == [18, 17, 18]
     tracked = answer(track_ids=torch.tensor([3, 2, 1])).to_coco()
     assert [each["track_id"] for each in tracked] == [1, 2, 3]
     with pytest.raises(ValueError, match=r"none for \['a cat'\]"):
         answer().to_coco(category_ids={"a dog": 18})
     assert nothing().to_coco() == []
+    numbers = answer().to_coco(np.int64(7), {"a cat": np.int32(17), "a dog": 18, "a cow": 21})
+    assert json.loads(json.dumps(numbers)) == answer().to_coco(7, ids)
+    with pytest.raises(TypeError, match="expected a whole number, got '7'"):
+        answer().to_coco("7")
 
 
 def test_pandas() -> None:
@@ -258,6 +264,8 @@ def test_pandas() -> None:
     empty = nothing().to_pandas()
     assert len(empty) == 0
     assert list(empty.columns) == list(table.columns)[:-1]
+    for text in ("label", "source"):
+        assert empty[text].str.upper().tolist() == []
 
 
 def test_supervision() -> None:

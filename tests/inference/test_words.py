@@ -175,6 +175,11 @@ def test_unwanted_words_come_last(bert: Tokenizer) -> None:
     assert asked.unwanted == ("the gray wolf over there",)
     assert looked_for(asked)[-1] == ["the gray wolf"]
 
+    asked = read_words("a cat", bert, negative_prompts=["the dog . a wolf.", "a fox"])
+    assert asked.phrases == ("a cat", "the dog", "a wolf", "a fox")
+    assert (asked.captions, asked.num_negatives) == (("a cat. the dog. a wolf. a fox",), 3)
+    with pytest.raises(ValueError, match="both wanted and a negative prompt: a cat"):
+        phrases_of("a cat . a bird", ["a dog . a cat"])
     asked = read_words(["cat"], bert, negative_prompts=["dog", "wolf"])
     assert (asked.captions, asked.num_negatives) == (("cat. dog. wolf",), 2)
 

@@ -21,6 +21,12 @@ def test_a_taken_port_is_said_before_a_model_is_loaded() -> None:
             serve("no such model", port=listener.getsockname()[1])
 
 
+def test_a_wrong_model_is_said_before_gradio_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glipkit.page.app.gradio", lambda: pytest.fail("it takes seconds"))
+    with pytest.raises(ValueError, match="unknown model 'nanno'"):
+        serve("nanno", port=0)
+
+
 def test_a_port_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="between 0 and 65535, got 70000"):
         serve(FakeDetector(), port=70_000)

@@ -1,5 +1,6 @@
 """A file is the old one or the new one, whatever happens to its writer."""
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +60,22 @@ def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert len(seen) == 100
     assert set(seen) <= set(texts)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_file_and_not_its_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def refuse(path: Path, *rest: str) -> object:
+        if path.suffix == ".tmp":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *rest)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*/a.txt'$") as caught:
+        write_atomically(tmp_path / "a.txt", "new")
+    assert caught.value.filename == str(tmp_path / "a.txt")
 
 
 def test_a_draft_is_known_for_one(tmp_path: Path) -> None:

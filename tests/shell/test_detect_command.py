@@ -329,6 +329,14 @@ def test_texts_without_words(words: list[str], said: str, refused: Callable[...,
     assert said in refused(*words)
 
 
+def test_no_folder_at_all_is_not_the_one_we_are_in(capsys: pytest.CaptureFixture) -> None:
+    """`--out "$OUT"` in a script that never set it."""
+    pictures("1.png")
+    with pytest.raises(SystemExit, match="2"):
+        detect("1.png", *WORDS, out="")
+    assert "--out: it is empty" in capsys.readouterr().err
+
+
 def test_a_folder_that_takes_no_files_is_named(refused: Callable[..., str]) -> None:
     said = refused(*WORDS, out="1.png/found")
     assert "nothing can be written to --out" in said
@@ -379,6 +387,14 @@ def test_pictures_after_a_video_are_other_objects() -> None:
     scene({"red": (14, 20)}).save("still.png")
     assert detect("clip.mp4", "still.png", *WORDS, "--track") == 0
     assert [line["boxes"][0]["track_id"] for line in lines()] == [0, 0, 0, 1]
+
+
+def test_a_film_that_came_later_has_other_objects() -> None:
+    film(Path("in/a.mp4"), num_frames=3)
+    assert detect("in", *WORDS, "--track") == 0
+    film(Path("in/b.mp4"), num_frames=3)
+    assert detect("in", *WORDS, "--track") == 0
+    assert [line["boxes"][0]["track_id"] for line in lines()] == [0, 0, 0, 1, 1, 1]
 
 
 def test_same_words_from_another_folder_are_another_call(

@@ -157,6 +157,22 @@ def test_examples_of_others_are_understood(
     assert all(hasattr(args, word) for args in seen)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    for word in ("--version", "--help"):
+        command = f"{sys.executable} -m glipkit {word} > /dev/full"
+        told = subprocess.run(command, shell=True, capture_output=True, text=True)
+        assert told.returncode == 2
+        assert told.stderr == "glipkit: [Errno 28] No space left on device\n"
+
+
+def test_stdout_may_be_closed() -> None:
+    """As by a service or by cron."""
+    command = f"{sys.executable} -m glipkit --version >&-"
+    told = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
 def test_letters_that_the_terminal_lacks_end_no_work(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

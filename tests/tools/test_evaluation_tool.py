@@ -183,6 +183,13 @@ def test_boxes_are_shown_from_the_score_that_is_asked(home: Path, tmp_path: Path
     assert drawn["0"] != drawn["1"]
 
 
+def test_what_is_no_score_is_refused(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert test_grounding_net.main(words(home, tmp_path, "--show-from", "3")) == 2
+    assert "--show-from is a score from 0 to 1, got 3.0" in capsys.readouterr().err
+
+
 def test_several_tasks_give_an_overview(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

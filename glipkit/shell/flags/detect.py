@@ -16,6 +16,12 @@ EXAMPLES = """  glipkit detect photo.jpg --text "a red circle . the small star" 
 exit status: 0 all pictures were read, 1 some could not be (named, counted, left out), 2 failed"""
 
 
+def _folder(text: str) -> Path:
+    if not text.strip():  # "$OUT" of a script that never set it; to Path the current folder
+        raise argparse.ArgumentTypeError("it is empty; name a folder, or . for this one")
+    return Path(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `glipkit detect` takes."""
     parser.add_argument(
@@ -32,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words.add_argument(
         "--names-file", type=Path, metavar="FILE", help="class names, one on each line"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where answers go")
+    parser.add_argument("--out", required=True, type=_folder, metavar="DIR", help="for answers")
     add_model_arguments(parser)
     parser.add_argument(
         "--threshold",
