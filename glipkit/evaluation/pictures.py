@@ -14,6 +14,7 @@ from glipkit.data.caption_test_set import CaptionTestSet
 from glipkit.data.datasets.json_stream import json_objects
 from glipkit.data.images import ImageError, read_image
 from glipkit.data.test_set import ClassTestSet, TestSet
+from glipkit.evaluation.drawn import PICTURES, SHEET
 from glipkit.structures.boxes import from_xywh
 from glipkit.structures.detections import Detections
 from glipkit.visualize import contact_sheet, draw
@@ -65,13 +66,13 @@ def save_pictures(
         picture = draw(
             image, answer.found, answer.names, score_threshold=score_threshold, truth=answer.truth
         )
-        path = folder / "pictures" / f"{Path(record.file_name).stem}_{answer.number}.png"
+        path = folder / PICTURES / f"{Path(record.file_name).stem}_{answer.number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path, compress_level=_COMPRESSION)
         drawn.append(picture)
     if not drawn:
         return None
-    sheet = folder / "pictures.png"
+    sheet = folder / SHEET
     contact_sheet(drawn).save(sheet, compress_level=_COMPRESSION)
     return sheet
 

@@ -15,6 +15,7 @@ import numpy as np
 from glipkit.data.datasets.coco import CocoDetection
 from glipkit.data.datasets.lvis import LvisDetection
 from glipkit.data.test_set import TestSet
+from glipkit.evaluation.drawn import REPORT
 from glipkit.evaluation.report_figures import picture_errors
 from glipkit.evaluation.report_findings import Findings, study
 from glipkit.evaluation.report_page import page
@@ -33,7 +34,6 @@ from glipkit.runtime.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = "report.html"
 NUM_PICTURES = 16
 
 
@@ -66,7 +66,7 @@ def write_report(folder: Path, dataset: CocoDetection, *, num_pictures: int = NU
         picture_section(findings.point, worst, best),
         protocol_section(results),
     ]
-    path = folder / FILE_NAME
+    path = folder / REPORT
     write_atomically(path, page(f"{results['dataset']}: evaluation report", sections))
     return path
 

@@ -50,6 +50,15 @@ def test_first_keeps_the_annotations_of_its_images(tmp_path: Path) -> None:
     assert [each["image_id"] for each in dataset.annotations] == [993, 986, 986]
 
 
+def test_captions_are_no_classes(tmp_path: Path) -> None:
+    """They have one category, "object", whose AP would mean nothing."""
+    images = [{**IMAGES[0], "caption": "a cat"}]
+    boxes = [box(1, [0, 0, 9, 9], tokens_positive=[[0, 5]])]
+    with pytest.raises(ValueError, match=r'MDETR form.* Set kind: "grounding"'):
+        load_coco(write(tmp_path, images, boxes, CATEGORIES))
+    assert len(load_coco(write(tmp_path, images, [box(1, [0, 0, 9, 9])], CATEGORIES))) == 1
+
+
 def test_missing_annotation_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATASET", str(tmp_path))
     spec = DatasetSpec("val", tmp_path / "nowhere.json", tmp_path)

@@ -89,6 +89,7 @@ def checked(path: Path, content: Any, *, digest: str) -> CocoFile:
         digest: SHA-256 of the file, in hex.
     """
     _check_shape(path, content)
+    _check_classes(path, content)
     images = tuple(image_record(path, entry) for entry in content["images"])
     check_unique(path, "image ids", (image.image_id for image in images))
     categories = _categories(path, content["categories"])
@@ -104,6 +105,16 @@ def checked(path: Path, content: Any, *, digest: str) -> CocoFile:
         num_annotations=len(content.get("annotations", [])),
         faults=faults,
     )
+
+
+def _check_classes(path: Path, content: dict[str, Any]) -> None:
+    """Refuse captions, whose one category says nothing: its AP would be a figure about "object"."""
+    has_captions = any("caption" in entry for entry in content["images"])
+    if has_captions and any("tokens_positive" in each for each in content.get("annotations", [])):
+        raise ValueError(
+            f"{path} has captions whose words have boxes (MDETR form), and is read as classes with "
+            'boxes. Set kind: "grounding" in DATASETS.REGISTER'
+        )
 
 
 def _check_shape(path: Path, content: Any) -> None:
