@@ -17,7 +17,8 @@ from glipkit.shell.tally import Tally
 logger = logging.getLogger(__name__)
 
 ANSWERS, STATE, PICTURES = "found.jsonl", "detect.json", "pictures"
-_NEEDED = frozenset({"file", "phrases", "boxes"})  # of a line
+_KINDS = {"file": str, "phrases": list, "boxes": list, "drawn": str | None}  # of a line
+_KINDS_OF_BOX = {"label": str, "score": int | float}
 
 
 class AnswerFolder:
@@ -253,4 +254,14 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
                 line = json.loads(raw) if raw.endswith(b"\n") else None
             except ValueError:
                 line = None
-            yield raw, line if isinstance(line, dict) and line.keys() >= _NEEDED else None
+            yield raw, line if _is_answer(line) else None
+
+
+def _is_answer(line: Any) -> bool:
+    return _has(line, _KINDS) and all(_has(box, _KINDS_OF_BOX) for box in line["boxes"])
+
+
+def _has(record: Any, kinds: Mapping[str, Any]) -> bool:
+    return isinstance(record, dict) and all(
+        key in record and isinstance(record[key], kind) for key, kind in kinds.items()
+    )

@@ -132,7 +132,10 @@ def test_same_call_goes_on(detector: ColourDetector, capsys: pytest.CaptureFixtu
     pictures("in/1.png", "in/2.png")
     assert detect("in", *WORDS) == 0
     with Path("found/found.jsonl").open("a") as file:
-        file.write('{"file": "in/0.png"}\n{"torn": ')
+        file.write('{"file": "in/0.png"}\n')
+        file.write('{"file": "in/0.png", "phrases": [], "boxes": [], "drawn": 5}\n')
+        file.write('{"file": "in/0.png", "phrases": [], "boxes": [7], "drawn": null}\n')
+        file.write('{"torn": ')
     pictures("in/3.png")
     assert detect("in", *WORDS) == 0
     assert [line["file"] for line in lines()] == ["in/1.png", "in/2.png", "in/3.png"]
