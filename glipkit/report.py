@@ -101,7 +101,7 @@ def table(runs: Sequence[Run]) -> str:
                 run.name,
                 run.state,
                 str(run.entries[-1]["step"]),
-                f"{losses[0]:.3f} -> {losses[-1]:.3f}" if losses else "-",
+                _ends(losses),
                 _number(best, ".4f"),
                 _number(step, "d"),
                 _number(run.last(run.judged_by), ".4f"),
@@ -197,6 +197,10 @@ def _state(folder: Path) -> str:
         return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"])
     except (OSError, ValueError, KeyError, TypeError):
         return "?"
+
+
+def _ends(values: Sequence[float]) -> str:
+    return " -> ".join(f"{value:.3f}" for value in [*values[:1], *values[1:][-1:]]) or "-"
 
 
 def _number(value: float | None, form: str) -> str:

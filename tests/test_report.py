@@ -102,6 +102,14 @@ def test_a_run_that_is_still_writing(tmp_path: Path) -> None:
     assert run.curve("loss/token")[0] == [1, 3, 4, 5, 6]
 
 
+def test_a_run_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"step": 1, "loss/total": 2.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
+    assert main([str(tmp_path), "--no-picture"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split() == [tmp_path.name, "?", "1", "2.000", "-", "-", "-", "-", "-"]
+
+
 def test_the_table_needs_no_matplotlib(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
