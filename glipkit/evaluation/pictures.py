@@ -14,13 +14,12 @@ from glipkit.data.caption_test_set import CaptionTestSet
 from glipkit.data.datasets.json_stream import json_objects
 from glipkit.data.images import ImageError, read_image
 from glipkit.data.test_set import ClassTestSet, TestSet
-from glipkit.evaluation.drawn import PICTURES, SHEET
+from glipkit.evaluation.drawn import PICTURES, SHEET, save_drawn
 from glipkit.structures.boxes import from_xywh
 from glipkit.structures.detections import Detections
 from glipkit.visualize import contact_sheet, draw
 
 _BOXES_SHOWN = 10  # more than that and nobody can read the picture
-_COMPRESSION = 3  # of PNG files: a third of the usual time, a tenth more bytes
 Found = Mapping[int, Sequence[Mapping[str, Any]]]  # image id -> its best predictions
 
 
@@ -67,13 +66,12 @@ def save_pictures(
             image, answer.found, answer.names, score_threshold=score_threshold, truth=answer.truth
         )
         path = folder / PICTURES / f"{Path(record.file_name).stem}_{answer.number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, compress_level=_COMPRESSION)
+        save_drawn(picture, path)
         drawn.append(picture)
     if not drawn:
         return None
     sheet = folder / SHEET
-    contact_sheet(drawn).save(sheet, compress_level=_COMPRESSION)
+    save_drawn(contact_sheet(drawn), sheet)
     return sheet
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from glipkit import __version__
 from glipkit.data.sample import Failure
+from glipkit.evaluation.drawn import discard_drawn
 from glipkit.evaluation.evaluator import ClassFigure, Judgement
 from glipkit.runtime.files import replacing, write_atomically
 from glipkit.structures.figures import figure_text
@@ -21,6 +22,7 @@ _BLOCK = 10_000  # predictions that are text at a time
 _LONGEST_NAME = 48  # of a class, in characters; results.json has it whole
 _MOST_CLASSES = 400  # a table of more shows only the ends
 _ENDS = 30
+_ABOUT_THE_RUN = frozenset({"timing", "versions", "config"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,13 @@ class Results:
         }
 
     def write(self, folder: Path, predictions: Iterable[Mapping[str, Any]]) -> None:
-        """Leave results.json and predictions.json (COCO's result format) in `folder`."""
+        """Leave results.json and predictions.json (COCO's result format) in `folder`.
+
+        A report and pictures that were made of other results are removed.
+        """
+        said, path = self.to_json(), folder / "results.json"
+        if not _says_the_same(path, said):
+            discard_drawn(folder)
         entries = iter(predictions)
         with replacing(folder / "predictions.json") as file:
             between = b"["
@@ -101,7 +109,19 @@ class Results:
                 file.write(between + json.dumps(block)[1:-1].encode())
                 between = b", "
             file.write(b"]" if between == b", " else b"[]")
-        write_atomically(folder / "results.json", json.dumps(self.to_json(), indent=2) + "\n")
+        write_atomically(path, json.dumps(said, indent=2) + "\n")
+
+
+def _says_the_same(path: Path, said: Mapping[str, Any]) -> bool:
+    """Whether results that are there already differ in nothing but how they were come by."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    own = json.loads(json.dumps({k: v for k, v in said.items() if k not in _ABOUT_THE_RUN}))
+    return isinstance(found, dict) and own == {
+        key: value for key, value in found.items() if key not in _ABOUT_THE_RUN
+    }
 
 
 def class_table(figures: Sequence[ClassFigure]) -> str:

@@ -14,7 +14,6 @@ from glipkit.data.loading import placed
 from glipkit.data.sample import Failure
 from glipkit.data.test_set import TestSet
 from glipkit.data.workers import beside_model
-from glipkit.evaluation.drawn import discard_drawn
 from glipkit.evaluation.evaluator import Evaluator, MergingEvaluator
 from glipkit.evaluation.journal import (
     METRIC,
@@ -85,9 +84,8 @@ def evaluate(
         num_workers: processes that read pictures, fewer where `beside_model` says so; 0 reads in
             this one.
         device: where the detector lives.
-        resume: go on from the journal in `output_dir`; otherwise an existing one is replaced, and
-            report and pictures of it are removed. None: go on from it if it is whole and of this
-            very evaluation.
+        resume: go on from the journal in `output_dir`; otherwise an existing one is replaced. None:
+            go on from it if it is whole and of this very evaluation.
         strict: stop at the first picture that cannot be read.
         join: makes one answer of those to a picture's views, where the test set has views.
 
@@ -155,8 +153,6 @@ def evaluate(
             timing=timing,
         )
         results.write(output_dir, predictions)
-        if not resume:
-            discard_drawn(output_dir)
     return broadcast_object(results)
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from drawn import KnowingDetector, draw, make_test_set
 from launched import launched
+from PIL import Image
 
 from glipkit.data.catalog import DatasetSpec
 from glipkit.data.images import ImageError
 from glipkit.data.test_set import TestSet
 from glipkit.evaluation.build import build_evaluator
+from glipkit.evaluation.drawn import save_drawn
 from glipkit.evaluation.journal import JournalError
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.run import Detector, evaluate
@@ -127,6 +129,44 @@ def test_without_resume_a_journal_is_replaced(drawn: TestSet, tmp_path: Path) ->
     assert sum(detector.batch_sizes) == 20
 
 
+def make_drawn(folder: Path) -> list[Path]:
+    """A report and pictures, as if they had been asked for."""
+    ours = [folder / "report.html", folder / "pictures.png", folder / "pictures" / "0_1.png"]
+    ours[0].write_text("<p>AP</p>")
+    for path in ours[1:]:
+        save_drawn(Image.new("RGB", (8, 8)), path)
+    return ours
+
+
+def test_what_was_drawn_goes_with_its_results(drawn: TestSet, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    run(KnowingDetector(drawn), drawn, folder)
+    ours = make_drawn(folder)
+    own = folder / "pictures" / "holiday_2.png"
+    Image.new("RGB", (8, 8)).save(own)
+    run(KnowingDetector(drawn), drawn, folder, resume=True)
+    run(KnowingDetector(drawn), drawn, folder)
+    assert all(path.exists() for path in ours)  # the same answers
+    other = KnowingDetector(drawn, mistakes=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(other), drawn, folder, depends_on={"weights": "def"})
+    run(other, drawn, folder, depends_on={"weights": "def"}, resume=True)
+    assert not any(path.exists() for path in ours)
+    assert own.exists()
+
+
+def test_pictures_that_came_back_change_what_was_drawn(drawn: TestSet, tmp_path: Path) -> None:
+    folder, picture = tmp_path / "out", drawn.dataset.path(2)
+    content = picture.read_bytes()
+    detector = KnowingDetector(drawn)
+    picture.write_bytes(b"")
+    run(detector, drawn, folder)
+    ours = make_drawn(folder)
+    picture.write_bytes(content)
+    run(detector, drawn, folder, resume=True)
+    assert not any(path.exists() for path in ours)
+
+
 def test_resume_refuses_other_weights(drawn: TestSet, tmp_path: Path) -> None:
     detector = KnowingDetector(drawn)
     run(detector, drawn, tmp_path)
@@ -215,6 +255,7 @@ import sys
 from pathlib import Path
 from drawn import KnowingDetector, draw, make_test_set
 from glipkit.evaluation.build import build_evaluator
+from glipkit.evaluation.drawn import save_drawn
 from glipkit.evaluation.run import evaluate
 from glipkit.runtime import distributed
 from glipkit.data.catalog import DatasetSpec

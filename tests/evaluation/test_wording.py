@@ -18,7 +18,7 @@ from glipkit.evaluation.build import build_evaluator
 from glipkit.evaluation.overview import overview, write_summary
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.run import evaluate
-from glipkit.evaluation.wording import WordingEvaluator, best_run
+from glipkit.evaluation.wording import WordingEvaluator, best_run, run_folder
 from glipkit.structures.detections import Detections
 from glipkit.structures.images import ImageBatch
 
@@ -240,6 +240,18 @@ def test_runs_of_an_earlier_evaluation_are_named(
     assert "earlier" not in caplog.text
     run(runs_of(drawn, ("configured", "1")), Understanding(drawn, [(0,), (0, 1)]), tmp_path)
     assert "wording_2, wording_3 are from an earlier evaluation" in caplog.text
+
+
+def test_what_was_drawn_of_a_run_goes_with_its_results(drawn: ClassTestSet, tmp_path: Path) -> None:
+    finds = list(FINDS.values())
+    run(runs_of(drawn), Understanding(drawn, finds), tmp_path)
+    report = run_folder(tmp_path, best_run(tmp_path)) / "report.html"
+    report.write_text("<p>AP</p>")
+    run(runs_of(drawn), Understanding(drawn, finds), tmp_path)
+    assert report.exists()
+    others = {"depends_on": {"weights": "def"}}
+    run(runs_of(drawn), Understanding(drawn, finds), tmp_path, **others)
+    assert not report.exists()
 
 
 def test_an_interrupted_evaluation_goes_on(drawn: ClassTestSet, tmp_path: Path) -> None:
