@@ -24,8 +24,8 @@ DECODER_ERRORS = (
 )
 
 # `max_pixels` decides. Said once for the process: `catch_warnings` is not for threads, and pictures
-# are read in several.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# are read in several. Behind the caller's own rules, which may make an error of it.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
 
 
 class ImageError(ValueError):
@@ -130,6 +130,8 @@ def _named(path: Path, max_pixels: int | None) -> Iterator[None]:
     except Image.DecompressionBombError:
         allowed = MAX_PIXELS if max_pixels is None else max_pixels
         raise ImageError(path, f"more than the {allowed:,} pixels that are allowed") from None
+    except Image.DecompressionBombWarning as error:
+        raise ImageError(path, f"refused by a warning filter of this program: {error}") from error
     except UnidentifiedImageError:
         raise ImageError(path, "cannot be read as a picture: of no known format") from None
     except DECODER_ERRORS as error:

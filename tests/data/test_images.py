@@ -166,18 +166,42 @@ def test_absurdly_large_is_refused_before_decoding(tmp_path: Path) -> None:
         read_image(path)
 
 
+def alone(code: str) -> str:
+    """What a program says: outside pytest, which has filters of its own around every test."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
 def test_large_but_allowed_does_not_warn(tmp_path: Path) -> None:
-    """Outside pytest, which has filters of its own around every test."""
     path = save(tmp_path / "a.png", Image.new("L", (5, 5)))
     code = (
-        "from glipkit.data.images import Image, Path, read_image, warnings\n"
-        "before = warnings.filters[:]\n"
+        "from glipkit.data.images import Image, Path, read_image\n"
         "Image.MAX_IMAGE_PIXELS = 15\n"
         f"assert read_image(Path({str(path)!r})).size == (5, 5)\n"
-        "assert warnings.filters == before\n"
     )
-    command = [sys.executable, "-W", "error", "-c", code]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""
+    assert alone(code) == ""
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+def test_the_callers_rule_about_large_pictures_stays(first: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.new("L", (5, 5)))
+    theirs = "warnings.filterwarnings('error', category=Image.DecompressionBombWarning)\n"
+    ours = "from glipkit.data.images import Path, read_image\n"
+    code = (
+        "import warnings\n"
+        "from PIL import Image\n"
+        f"{theirs + ours if first == 'theirs' else ours + theirs}"
+        "Image.MAX_IMAGE_PIXELS = 15\n"
+        f"for read in Image.open, read_image:\n"
+        "    try:\n"
+        f"        read(Path({str(path)!r}))\n"
+        "    except (Image.DecompressionBombWarning, ValueError) as error:\n"
+        "        print(type(error).__name__, error)\n"
+    )
+    said = alone(code).splitlines()
+    assert [line.split()[0] for line in said] == ["DecompressionBombWarning", "ImageError"]
+    assert "a.png: refused by a warning filter of this program" in said[1]
 
 
 def test_reading_in_threads_leaves_warnings_alone(tmp_path: Path) -> None:
