@@ -63,12 +63,10 @@ def read_frames(
         ImageError: (strict) a picture or video cannot be read.
     """
     check_count(every, "every")  # 1.5 would take every third
-    closed: list[ImageError] = []  # folders
-    items = _items(source, closed)
-    if strict and closed:
-        raise closed[0]
-    if failures is not None:
-        failures += closed
+    if _is_listed(source):
+        items = _items(source, strict, failures)
+    else:
+        items = _in_turn(source, strict, failures)  # a generator of camera frames, say
     return _walk(items, every=every, bgr=bgr, strict=strict, failures=failures)
 
 
@@ -93,30 +91,45 @@ def read_files(
     return _walk(paths, every=every, bgr=False, strict=strict, failures=failures)
 
 
-def _items(source: Any, closed: list[ImageError]) -> Iterable[Any]:
-    """Paths, found at once so that a wrong one is said at once, or whatever else is iterated."""
-    if isinstance(source, str | os.PathLike):
-        return find_sources(source, failures=closed)
+def _is_listed(source: Any) -> bool:
+    """Whether everything is known at once, so that what is wrong is said at once."""
+    return isinstance(source, str | os.PathLike | Mapping | list | tuple) or _is_one_picture(source)
+
+
+def _items(source: Any, strict: bool, failures: list[ImageError] | None) -> list[Any]:
+    """The files of paths, and pictures."""
     if isinstance(source, Mapping):
         raise TypeError("pictures came in a mapping; pass list(pictures.values())")
-    if _is_one_picture(source):
-        return [source]
-    if isinstance(source, list | tuple):
-        found: list[Any] = []
-        for each in source:
-            is_path = isinstance(each, str | os.PathLike)
-            found += find_sources(each, failures=closed) if is_path else [each]
-        return found
-    return _in_turn(source)  # a generator of camera frames, say: never listed
+    found: list[Any] = []
+    for each in source if isinstance(source, list | tuple) else [source]:
+        is_path = isinstance(each, str | os.PathLike)
+        found += _files(each, strict, failures) if is_path else [each]
+    return found
 
 
-def _in_turn(source: Iterable[Any]) -> Iterator[Any]:
-    """What an iterable brings, folders and patterns as their files."""
+def _in_turn(
+    source: Iterable[Any], strict: bool, failures: list[ImageError] | None
+) -> Iterator[Any]:
+    """What an iterable brings, folders and patterns as their files; for nothing, why."""
     for item in source:
-        if isinstance(item, str | os.PathLike) and is_several(os.fsdecode(item)):
-            yield from find_sources(item)
-        else:
+        if not isinstance(item, str | os.PathLike) or not is_several(os.fsdecode(item)):
             yield item
+            continue
+        try:
+            yield from _files(item, strict, failures)
+        except FileNotFoundError as error:
+            yield ImageError(Path(os.fsdecode(item)), str(error))
+
+
+def _files(path: str | os.PathLike, strict: bool, failures: list[ImageError] | None) -> list[Path]:
+    """`find_sources`, which has logged the folders that may not be read."""
+    closed: list[ImageError] = []
+    found = find_sources(path, failures=closed)
+    if strict and closed:
+        raise closed[0]
+    if failures is not None:
+        failures += closed
+    return found
 
 
 def _is_one_picture(source: Any) -> bool:
@@ -147,6 +160,8 @@ def _walk(
 
 
 def _frames(item: Any, position: int, *, every: int, bgr: bool) -> Iterator[Frame]:
+    if isinstance(item, ImageError):
+        raise item
     if not isinstance(item, str | os.PathLike):
         name = f"picture {position}"
         yield Frame(read_picture(item, bgr=bgr, name=name), name)

@@ -48,7 +48,7 @@ def find_sources(
         failures: folders that may not be read are appended here.
 
     Returns:
-        At least one path.
+        At least one path; none only where `failures` says why.
 
     Raises:
         FileNotFoundError: there is no such file, or nothing that is called like a picture.
@@ -61,8 +61,11 @@ def find_sources(
         raise ValueError("the path of the pictures is empty; pass a file, a folder or a pattern")
     path = Path(text)
     if path.is_dir():
-        found = _without(_in_folder(path, failures), outside)
-        if not found:
+        closed: list[ImageError] = []
+        found = _without(_in_folder(path, closed), outside)
+        if failures is not None:
+            failures += closed
+        if not found and not (failures and closed):
             raise FileNotFoundError(
                 f"no pictures in {path} or below it; looked for {_suffixes()}, found "
                 f"{_what_is_in(path)}"
@@ -106,7 +109,8 @@ def find_all(
         for path in find_sources(source, outside=outside, failures=failures)
     ]
     if not found:
-        raise ValueError("there are no pictures to look at; pass files, folders or patterns")
+        why = f": {failures[0]}" if failures else "; pass files, folders or patterns"
+        raise ValueError(f"there are no pictures to look at{why}")
     first: dict[str, Path] = {}
     for path in found:
         first.setdefault(os.path.abspath(path), path)
@@ -119,12 +123,11 @@ def natural(path: Path) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
-def _in_folder(folder: Path, failures: list[ImageError] | None) -> list[Path]:
+def _in_folder(folder: Path, closed: list[ImageError]) -> list[Path]:
     def leave_out(error: OSError) -> None:
-        closed = ImageError(Path(error.filename), f"the folder cannot be read: {error.strerror}")
-        logger.warning("left out: %s", closed)
-        if failures is not None:
-            failures.append(closed)
+        why = f"the folder cannot be read: {error.strerror}"
+        closed.append(ImageError(Path(error.filename), why))
+        logger.warning("left out: %s", closed[-1])
 
     found = []
     for place, folders, names in os.walk(folder, onerror=leave_out):

@@ -45,12 +45,26 @@ def test_folder_that_may_not_be_read_is_named(
     said = f"{shots / 'deep'}: the folder cannot be read: Permission denied"
     assert [str(error) for error in failures] == [said]
     assert f"left out: {said}" in caplog.text
-    for source in (shots, [shots]):
+    for source in (shots, [shots], iter([shots])):
         seen: list[ImageError] = []
-        read_frames(source, failures=seen)
-        assert [str(error) for error in seen] == [said]
+        assert list(read_frames(source, failures=seen)) == []  # the others are empty files
+        assert [str(error) for error in seen].count(said) == 1
+    for source in (shots, [shots], iter([shots])):
         with pytest.raises(ImageError, match="the folder cannot be read"):
-            read_frames(source, strict=True)
+            next(iter(read_frames(source, strict=True)))
+
+
+def test_a_folder_alone_that_may_not_be_read(shots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: str) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    failures: list[ImageError] = []
+    picture = shots / "10.jpg"
+    assert find_all([picture, shots], failures=failures) == [picture]
+    assert [error.path for error in failures] == [shots]
+    with pytest.raises(ValueError, match="no pictures to look at: .*cannot be read"):
+        find_all([shots], failures=[])
 
 
 def test_a_link_that_leads_nowhere_is_found_to_be_named(shots: Path) -> None:

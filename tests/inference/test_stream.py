@@ -15,6 +15,7 @@ from PIL import Image
 
 from glipkit.data.images import ImageError
 from glipkit.inference.asked import Texts
+from glipkit.inference.frames import read_frames
 from glipkit.inference.stream import ahead, stream
 from glipkit.inference.tracking import IouTracker
 
@@ -92,6 +93,18 @@ def test_folders_and_patterns_of_any_iterable_are_looked_into(folder: Path) -> N
 
     found = [Path(each.source).name for each in stream(ColourDetector(), paths(), "red square")]
     assert found == [*(f"{number}.png" for number in range(11)), "1.png", "10.png", "0.png"]
+
+
+def test_what_an_iterable_brings_and_is_not_there_is_named(folder: Path) -> None:
+    """ "[1]" makes patterns of names that browsers give."""
+    (folder / "empty").mkdir()
+    gone = [f"{folder}/gone[1].png", f"{folder}/empty", f"{folder}/gone.png"]
+    failures: list[ImageError] = []
+    frames = read_frames(iter([f"{folder}/1.png", *gone, f"{folder}/2.png"]), failures=failures)
+    assert [frame.path.name for frame in frames] == ["1.png", "2.png"]
+    assert [str(error.path) for error in failures] == gone
+    with pytest.raises(ImageError, match="no pictures match"):
+        list(read_frames(iter(gone), strict=True))
 
 
 def test_what_has_no_name_is_named_by_its_number(folder: Path) -> None:
