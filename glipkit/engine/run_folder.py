@@ -173,8 +173,10 @@ def _decide(
             "%s was begun before annotation files were noted; they are taken to be what they were",
             path,
         )
-    changed = _compare(path, run["settings"], now, _changed_data(noted, data), allow_changes)
-    if run["status"] == "finished" and not changed:
+    finished = run["status"] == "finished"
+    changed_data = _changed_data(noted, data)
+    changed = _compare(path, run["settings"], now, changed_data, allow_changes, finished=finished)
+    if finished and not changed:
         return "finished", None
     run = {
         "status": "running",
@@ -204,6 +206,8 @@ def _compare(
     now: Mapping[str, Any],
     data: Mapping[str, str],
     allow_changes: bool,
+    *,
+    finished: bool,
 ) -> dict[str, str]:
     """The settings that differ and matter, and `data`, which do; refused unless allowed."""
     found = differences(then, now)
@@ -216,6 +220,11 @@ def _compare(
     other = " and ".join(["settings"] * bool(settings) + ["data"] * bool(data))
     changed = {**settings, **data}
     rows = "\n".join(f"  {key}: {values}" for key, values in changed.items())
+    if finished and data and not settings:  # there is no step left that would see the new ones
+        raise ValueError(
+            f"{path} holds a finished run, which learnt from other data:\n{rows}\n"
+            "Choose another OUTPUT_DIR to train on the new ones"
+        )
     if changed and not allow_changes:
         raise ValueError(
             f"{path} holds a run with other {other}:\n{rows}\n"

@@ -232,7 +232,7 @@ class Found:
         return path
 
     def to_coco(
-        self, image_id: int = 0, category_ids: Mapping[str, int] | None = None
+        self, image_id: int | str = 0, category_ids: Mapping[str, int] | None = None
     ) -> list[dict[str, Any]]:
         """Results in COCO's format: image_id, category_id, bbox, score, and track_id if tracked.
 
@@ -240,7 +240,7 @@ class Found:
         ours) exports it.
 
         Args:
-            image_id: of the picture.
+            image_id: of the picture; text where that is how a dataset names them.
             category_ids: phrase -> category id; None numbers the phrases from 1.
 
         Raises:
@@ -254,7 +254,8 @@ class Found:
             if missing:
                 raise ValueError(f"category_ids has none for {missing}, got {list(category_ids)}")
             ids = [whole(category_ids[phrase]) for phrase in self.phrases]  # numpy's own too
-        results = to_coco_results(whole(image_id), self._detections(), ids)
+        name = image_id if isinstance(image_id, str) else whole(image_id)
+        results = to_coco_results(name, self._detections(), ids)
         if self.track_ids is not None:
             for result, track in zip(results, self.track_ids.tolist()):
                 result["track_id"] = track

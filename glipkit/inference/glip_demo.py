@@ -26,6 +26,7 @@ from glipkit.inference.counts import check_count
 from glipkit.inference.demo_words import custom_prompt, names_prompts, sentence_prompt
 from glipkit.inference.forward import full_digits, memory_errors
 from glipkit.inference.known_words import word_notes
+from glipkit.inference.models import model_folders
 from glipkit.modeling.build import build_detector, build_model
 from glipkit.modeling.glip import GLIP
 from glipkit.programs.evaluation import load_model
@@ -88,7 +89,7 @@ class GLIPDemo:
         self.device = choose_device(None, self.cfg.MODEL.DEVICE)
         self.cpu_device = torch.device("cpu")
         self.tokenizer = load_vocabulary(self.cfg)
-        model = _loaded(self.cfg) if load_model else build_model(self.cfg).eval()
+        model = _loaded(self.cfg) if load_model else _random(self.cfg)
         self.model = model.to(self.device)
         self.confidence_threshold = confidence_threshold
         self.min_image_size = min_image_size or self.cfg.INPUT.MIN_SIZE_TEST
@@ -294,13 +295,18 @@ class GLIPDemo:
 
 def _loaded(cfg: CfgNode) -> GLIP:
     """The model with the weights of MODEL.WEIGHT, if they are on this machine."""
-    weight = cfg.MODEL.WEIGHT
-    if weight and (found := find_here(weight)) is None:
+    weight, roots = cfg.MODEL.WEIGHT, tuple(model_folders())
+    if weight and (found := find_here(weight, roots)) is None:
+        places = " nor ".join(str(root / Path(weight).name) for root in roots)
         raise FileNotFoundError(
-            f"no weights {weight!r}: neither that file nor MODEL/{Path(weight).name} is there, and "
+            f"no weights {weight!r}: neither that file nor {places} is there, and "
             "nothing is downloaded here; docs/checkpoints.md says where the published files are"
         )
-    return load_model(cfg, weight=str(found) if weight else weight)
+    return load_model(cfg, weight=str(found) if weight else weight, roots=roots)
+
+
+def _random(cfg: CfgNode) -> GLIP:
+    return build_model(cfg, roots=tuple(model_folders())).eval()
 
 
 def _above(predictions: BoxList, threshold: float) -> BoxList:

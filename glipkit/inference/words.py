@@ -223,17 +223,17 @@ class _Reader:
 
 def _unwanted(names: Sequence[str], *, is_free: bool) -> tuple[str, ...]:
     """`negative_prompts`, checked by themselves: behind what is wanted they have other numbers."""
-    checked = checked_names(names, "negative_prompts")
+    checked = [*enumerate(checked_names(names, "negative_prompts"))]
     if is_free:
-        checked = [piece for name in checked for piece in (pieces(name) or [name])]
-    for index, name in enumerate(checked):
+        checked = [(at, piece) for at, name in checked for piece in (pieces(name) or [name])]
+    for index, name in checked:
         said = _said(name)["name"] if is_free else name
         if not (has_words(name) and clean_name(said).strip()):
             raise ValueError(
                 f"negative prompt {index}, {short(name)!r}, has no words that can be looked for; "
                 "leave it out"
             )
-    return tuple(checked)
+    return tuple(name for _, name in checked)
 
 
 def _check_apart(

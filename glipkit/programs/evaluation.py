@@ -19,6 +19,7 @@ from glipkit.evaluation.build import build_evaluator, describe_protocol, images_
 from glipkit.evaluation.results import Results
 from glipkit.evaluation.run import evaluate
 from glipkit.evaluation.wording import WordingEvaluator, best_run, run_folder
+from glipkit.grounding.language_files import ROOTS
 from glipkit.grounding.tokenizer import Tokenizer
 from glipkit.modeling.build import build_detector, build_joiner, build_model
 from glipkit.modeling.glip import GLIP
@@ -66,7 +67,12 @@ def warn_of_other_captions(tuned: str | Path | None, test_sets: Sequence[TestSet
 
 
 def load_model(
-    cfg: CfgNode, *, weight: str, tuned: str | Path | None = None, partial: bool = False
+    cfg: CfgNode,
+    *,
+    weight: str,
+    tuned: str | Path | None = None,
+    partial: bool = False,
+    roots: Sequence[str | Path] = ROOTS,
 ) -> GLIP:
     """The model of a configuration with the weights of a file, for evaluation.
 
@@ -75,14 +81,15 @@ def load_model(
         weight: a path, or a name in MODEL/; see `find_weights`.
         tuned: what fine-tuning saved on top of them (`glipkit.engine.tuned`).
         partial: load what fits of `weight` instead of refusing a file that does not fit.
+        roots: where a text encoder is looked for, in order.
 
     Raises:
         FileNotFoundError: a file is not there.
         ValueError: a file does not fit the model, or `tuned` was made for other weights.
     """
     path = find_weights(weight)  # before anything large is made
-    model = build_model(cfg)
-    load_weights(model, path, strict=not partial)
+    model = build_model(cfg, roots=roots)
+    load_weights(model, path, strict=not partial, roots=roots)
     if tuned is not None:
         load_tuned(model, tuned, base_hash=weights_hash(model))
     return model.eval()

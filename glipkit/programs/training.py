@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -135,7 +135,11 @@ def _data(cfg: CfgNode) -> dict[str, str]:
     if cfg.TEST.DURING_TRAINING:
         names = (f"DATASETS.TEST {name}" for name in cfg.DATASETS.TEST)
         found |= zip(names, find_test_sets(cfg))
-    return {key: annotation_digest(spec) for key, spec in found.items() if spec.ann_file.is_file()}
+    digests = {}
+    for key, spec in found.items():
+        with suppress(FileNotFoundError):
+            digests[key] = annotation_digest(spec)
+    return digests
 
 
 def start_model(cfg: CfgNode, weight: str, *, partial: bool = False) -> tuple[GLIP, StartReport]:

@@ -2,6 +2,13 @@
 
 import torch
 
+# How a plain RuntimeError says it: of PyTorch's CPU allocator, of CUDA's driver, of cuBLAS and
+# cuDNN, which take memory beside PyTorch's allocator, and of C++.
+_SAID = (
+    *("not enough memory", "DefaultCPUAllocator", "CUDA out of memory"),
+    *("CUDA error: out of memory", "_STATUS_ALLOC_FAILED", "std::bad_alloc"),
+)
+
 
 def free_bytes(device: torch.device) -> int | None:
     """Memory that could be taken now.
@@ -24,6 +31,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is how PyTorch or Python say that there was not enough memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # PyTorch's CPU allocator raises a plain RuntimeError.
-    said = ("not enough memory", "DefaultCPUAllocator", "CUDA out of memory")
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class AnswerFolder:
         self.folder = folder
         self.tally = Tally()
         self.copies: dict[str, str] = {}  # file that is done -> its copy, a name below pictures/
+        self._frames: Counter[str] = Counter()  # of each video, by this call
         self._lock = _lock(folder)
         try:
             self._state = self._begin(json.loads(json.dumps(call)), overwrite)
@@ -74,11 +76,15 @@ class AnswerFolder:
             kept = "what was found so far is kept, and the same call goes on from it"
             raise OSError(error.errno, f"{error.strerror}; {kept}", self._file.name) from error
         self.tally.count(line)
+        if "frame" in line:
+            self._frames[line["file"]] += 1
 
     def finish_video(self, path: Path, stamp: list[int] | None) -> None:
         """Every frame of it has its line; `stamp` is `file_stamp` of before the first one."""
         self._state["videos_done"].append(str(path))
         self._state["stamps"] = {**self._state.get("stamps", {}), str(path): stamp}
+        counts = {**self._state.get("frames", {}), str(path): self._frames[str(path)]}
+        self._state["frames"] = counts
         self._write_state()
 
     def finish(self, failures: Iterable[tuple[str, str]]) -> None:
@@ -135,38 +141,47 @@ class AnswerFolder:
         path = self.folder / ANSWERS
         if not path.exists():
             return frozenset()
-        replaced = self._forget_replaced_videos()
+        changed = self._forget_videos(path)
         videos = frozenset(self._state["videos_done"])
         done = set(videos)
         with replacing(path) as kept:
             for raw, line in _lines(path):
-                if line is None or not (line["file"] in videos or self._stands_alone(line["file"])):
+                if line is None:
+                    continue
+                if line["drawn"]:  # also of what is done again: its copy takes the same place
+                    self.copies[line["file"]] = line["drawn"].removeprefix(f"{PICTURES}/")
+                if not (line["file"] in videos or self._stands_alone(line["file"])):
                     continue
                 if _is_replaced(line["file"], line.get("stamp")):
-                    replaced.add(line["file"])
+                    changed.add(line["file"])
                     continue
                 kept.write(raw)
                 self.tally.count(line)
                 done.add(line["file"])
-                if line.get("drawn"):
-                    self.copies[line["file"]] = line["drawn"].removeprefix(f"{PICTURES}/")
-        if replaced:
+        if changed:
             logger.warning(
-                "%d file%s changed since they were looked at: done again",
-                len(replaced),
-                "s" * (len(replaced) != 1),
+                "%d file%s done again: changed since, or not all of its lines are in %s",
+                len(changed),
+                "s" * (len(changed) != 1),
+                ANSWERS,
             )
         return frozenset(done)
 
-    def _forget_replaced_videos(self) -> set[str]:
-        """Before their lines are dropped: a call killed in between would take them for done."""
-        stamps = self._state.get("stamps", {})
+    def _forget_videos(self, path: Path) -> set[str]:
+        """Those that are another file now, or of which a frame has no line any more.
+
+        Before their lines are dropped: a call killed in between would take them for done.
+        """
+        stamps, frames = (self._state.get(key, {}) for key in ("stamps", "frames"))
         done = self._state["videos_done"]
-        replaced = {file for file in done if _is_replaced(file, stamps.get(file))}
-        if replaced:
-            self._state["videos_done"] = [file for file in done if file not in replaced]
+        forgotten = {file for file in done if _is_replaced(file, stamps.get(file))}
+        if frames:
+            left = Counter(line["file"] for _, line in _lines(path) if line and "frame" in line)
+            forgotten |= {file for file in done if left[file] != frames.get(file, left[file])}
+        if forgotten:
+            self._state["videos_done"] = [file for file in done if file not in forgotten]
             self._write_state()
-        return replaced
+        return forgotten
 
     def _stands_alone(self, file: str) -> bool:
         """Whether the answer about a file does not depend on others: numbers of objects do."""
@@ -214,7 +229,7 @@ def file_stamp(path: Path | str) -> list[int] | None:
     """Bytes and time of change (ns) of a file; None where it is not there."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no path at all
         return None
     return [found.st_size, found.st_mtime_ns]
 
@@ -235,7 +250,8 @@ def _lock(folder: Path) -> FolderLock:
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = json.loads(path.read_bytes())
-        if isinstance(state["call"], dict) and isinstance(state["videos_done"], list):
+        tables = (state["call"], state.get("stamps", {}), state.get("frames", {}))
+        if isinstance(state["videos_done"], list) and all(isinstance(t, dict) for t in tables):
             return state
     except (ValueError, KeyError, TypeError):
         pass
@@ -258,7 +274,12 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
 
 
 def _is_answer(line: Any) -> bool:
-    return _has(line, _KINDS) and all(_has(box, _KINDS_OF_BOX) for box in line["boxes"])
+    return (
+        _has(line, _KINDS)
+        and all(isinstance(phrase, str) for phrase in line["phrases"])
+        and all(_has(box, _KINDS_OF_BOX) for box in line["boxes"])
+        and all(isinstance(box.get("track_id", -1), int) for box in line["boxes"])
+    )
 
 
 def _has(record: Any, kinds: Mapping[str, Any]) -> bool:

@@ -85,7 +85,10 @@ def _parse(word: str, words: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_arguments(parser)
-    return parser.parse_args(words)
+    try:
+        return parser.parse_args(words)
+    except SystemExit as said:  # help, perhaps, whose loss argparse would not mention
+        raise SystemExit(said.code or _say("")) from None
 
 
 def _run(word: str, args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """What of a dataset's annotations is digested."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ def spec(file: Path, kind: str) -> DatasetSpec:
 @pytest.mark.parametrize("kind", ["coco", "lvis", "grounding", "entities"])
 def test_one_file_is_digested_whole(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "boxes.json"
-    for content in (b"{}", b"[]"):
+    for time, content in enumerate((b"{}", b"[]")):
         file.write_bytes(content)
-        file.touch()
+        os.utime(file, (time, time))  # two writes may come within one tick of the clock
         found = annotation_digest(spec(file, kind))
     assert found == hashlib.sha256(b"[]").hexdigest()
 
@@ -55,4 +56,5 @@ def test_the_large_parts_of_a_tsv_dataset_are_not_read(rows: Path) -> None:
 def test_other_classes_in_as_many_bytes_are_noticed(rows: Path) -> None:
     before = annotation_digest(spec(rows, "tsv"))
     (rows.parent / "labelmap.tsv").write_text("dog")
+    os.utime(rows.parent / "labelmap.tsv", (1, 1))  # both may be written in one tick of the clock
     assert annotation_digest(spec(rows, "tsv")) != before

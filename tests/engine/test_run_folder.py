@@ -82,7 +82,12 @@ def test_other_data_are_named_and_refused(tmp_path: Path) -> None:
         write_state(tmp_path, {"step": 1})
     other = {"TRAIN a": "1" * 64, "TRAIN b": "3" * 64}
     for finished in (False, True):
-        with pytest.raises(ValueError, match="holds a run with other data:") as caught:
+        told = (
+            "a finished run, which learnt from other data:"
+            if finished
+            else "a run with other data:"
+        )
+        with pytest.raises(ValueError, match=f"holds {told}") as caught:
             RunFolder.open(tmp_path, SETTINGS, data=other)
         assert "annotations of TRAIN b: then 222222222222..., now 333333333333..." in str(
             caught.value

@@ -247,8 +247,9 @@ def test_coco_results() -> None:
     assert nothing().to_coco() == []
     numbers = answer().to_coco(np.int64(7), {"a cat": np.int32(17), "a dog": 18, "a cow": 21})
     assert json.loads(json.dumps(numbers)) == answer().to_coco(7, ids)
-    with pytest.raises(TypeError, match="expected a whole number, got '7'"):
-        answer().to_coco("7")
+    assert answer().to_coco("000007")[0]["image_id"] == "000007"
+    with pytest.raises(TypeError, match=r"expected a whole number, got 7\.5"):
+        answer().to_coco(7.5)
 
 
 def test_pandas() -> None:

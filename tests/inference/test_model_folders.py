@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import glipkit
+from glipkit import GLIPDemo
+from glipkit.config.load import load_config
 from glipkit.grounding.language_files import MINILM_PACKAGE
 from glipkit.inference import build
 from glipkit.inference.known import KNOWN, SHIPPED
@@ -87,6 +89,21 @@ def test_both_folders_go_before_the_cache_of_the_hub(
     for place in (tmp_path / "models", Path("MODEL"), tmp_path / "cache"):
         assert find_model("glip-l").weights == place / name
         (place / name).unlink()
+
+
+def test_the_published_class_looks_there_too(package: Path, tmp_path: Path) -> None:
+    for name in FILES:
+        put(package / name, "models")
+    Path("models", "mine.safetensors").symlink_to(SHIPPED / "nano" / "model.safetensors")
+    cfg = load_config([SHIPPED / "nano" / "config.yaml"], ("MODEL.WEIGHT", "mine.safetensors"))
+    assert GLIPDemo(cfg).model.text_encoder.width == 384
+    assert GLIPDemo(cfg, load_model=False).model.text_encoder.width == 384
+    cfg.defrost()
+    cfg.MODEL.WEIGHT = "other.safetensors"
+    with pytest.raises(FileNotFoundError) as caught:
+        GLIPDemo(cfg)
+    for root in (tmp_path / "models", "MODEL"):
+        assert str(Path(root, "other.safetensors")) in str(caught.value)
 
 
 def test_the_first_folder_goes_first(package: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_folder_alone_that_may_not_be_read(shots: Path, monkeypatch: pytest.Mo
     picture = shots / "10.jpg"
     assert find_all([picture, shots], failures=failures) == [picture]
     assert [error.path for error in failures] == [shots]
-    with pytest.raises(ValueError, match="no pictures to look at: .*cannot be read"):
+    with pytest.raises(ValueError, match=r"no pictures to look at: .*cannot be read"):
         find_all([shots], failures=[])
 
 

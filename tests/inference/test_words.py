@@ -356,7 +356,7 @@ def test_unwanted_without_words_is_refused_without_an_encoder(
     text: str | list[str], negative: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"negative prompt 1, '{re.escape(negative)}', has no"):
-        phrases_of(text, ["a bird", negative])
+        phrases_of(text, ["a bird . a fox", negative])
 
 
 @pytest.mark.parametrize("text", ["", " \n", "...", "a cat . ?", [], [""], ["(x)"]])

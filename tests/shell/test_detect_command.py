@@ -134,7 +134,13 @@ def test_same_call_goes_on(detector: ColourDetector, capsys: pytest.CaptureFixtu
     with Path("found/found.jsonl").open("a") as file:
         file.write('{"file": "in/0.png"}\n')
         file.write('{"file": "in/0.png", "phrases": [], "boxes": [], "drawn": 5}\n')
-        file.write('{"file": "in/0.png", "phrases": [], "boxes": [7], "drawn": null}\n')
+        for foreign in (
+            {"boxes": [7]},
+            {"boxes": [{"label": "a", "score": 0.5, "track_id": None}]},
+            {"phrases": [[]]},
+        ):
+            line = {"file": "in/0.png", "phrases": [], "boxes": [], "drawn": None, **foreign}
+            file.write(json.dumps(line) + "\n")
         file.write('{"torn": ')
     pictures("in/3.png")
     assert detect("in", *WORDS) == 0
@@ -160,7 +166,7 @@ def test_a_picture_that_was_replaced_is_looked_at_again(
     assert after["in/2.png"] == before["in/2.png"]
     assert detector.batches == [2, 1]
     captured = capsys.readouterr()
-    assert "1 file changed since they were looked at: done again" in captured.err
+    assert "1 file done again: changed since" in captured.err
     assert "1 picture in " in captured.out
     Path("in/2.png").unlink()  # nothing is there to look at again
     assert detect("in", *WORDS) == 0
@@ -198,6 +204,32 @@ def test_answers_of_before_stamps_are_believed(detector: ColourDetector) -> None
     pictures("in/1.png")
     assert detect("in", *WORDS) == 0
     assert detector.batches == [1]
+
+
+def test_a_film_that_lost_a_line_is_looked_at_again(
+    detector: ColourDetector, capsys: pytest.CaptureFixture
+) -> None:
+    film(Path("clip.mp4"), num_frames=3)
+    assert detect("clip.mp4", *WORDS) == 0
+    before, found = lines(), Path("found/found.jsonl")
+    first, second, third = found.read_text().splitlines(keepends=True)
+    found.write_text(first + second[:20] + "\n" + third)
+    assert detect("clip.mp4", *WORDS) == 0
+    assert lines() == before
+    assert "1 file done again: changed since, or not all of its lines" in capsys.readouterr().err
+    asked = sum(detector.batches)
+    assert detect("clip.mp4", *WORDS) == 0
+    assert sum(detector.batches) == asked
+
+
+def test_what_is_done_again_is_drawn_in_its_place() -> None:
+    pictures("in/sub/a.png")
+    assert detect("in", *WORDS) == 0
+    pictures("in/b.png")  # now "sub" would tell them apart
+    scene({"red": (30, 8)}).save("in/sub/a.png")
+    assert detect("in", *WORDS) == 0
+    copies = {str(path.relative_to("found")) for path in Path("found").rglob("*.png")}
+    assert copies == {line["drawn"] for line in lines()} == {"pictures/a.png", "pictures/b.png"}
 
 
 def test_another_call_is_refused_unless_told(capsys: pytest.CaptureFixture) -> None:

@@ -159,7 +159,7 @@ def test_examples_of_others_are_understood(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_behind_stdout_is_one_line() -> None:
-    for word in ("--version", "--help"):
+    for word in ("--version", "--help", "detect --help"):
         command = f"{sys.executable} -m glipkit {word} > /dev/full"
         told = subprocess.run(command, shell=True, capture_output=True, text=True)
         assert told.returncode == 2

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import drawn
 import pytest
 from test_evaluation_tool import home, write_task  # noqa: F401
 from test_training_tools import finetune, train_net, words
+
+from glipkit.tsv_convert import convert
 
 WATCHED = ("TEST.DURING_TRAINING", "True")
 
@@ -33,6 +36,10 @@ def line(home: Path, data: Path, *more: str) -> list[str]:  # noqa: F811
     return [str(data / "drawn.yaml") if each.endswith("drawn.yaml") else each for each in found]
 
 
+def run_of(data: Path) -> dict[str, Any]:
+    return json.loads((data / "out" / "run.json").read_text())
+
+
 def forget_boxes(file: Path) -> str:
     """Leave no box in an annotation file; returns what it held."""
     before = file.read_text()
@@ -51,20 +58,29 @@ def test_a_finished_run_does_not_answer_for_other_training_data(
     (data / "train.json").write_text(before + "\n")
     assert train_net.main(command) == 2
     said = capsys.readouterr().err
-    assert "holds a run with other data:\n  annotations of DATASETS.TRAIN train: then " in said
-    assert "OUTPUT_DIR" in said
-    assert "--allow-changes" in said
+    assert "a finished run, which learnt from other data:\n  annotations of DATASETS.TRAIN" in said
+    assert "another OUTPUT_DIR" in said
+    assert train_net.main([*command, "--allow-changes"]) == 2  # no step would see them
     (data / "train.json").write_text(before)
     assert train_net.main(command) == 0
-    (data / "train.json").write_text(before + "\n")
-    assert train_net.main([*command, "--allow-changes"]) == 0
-    assert train_net.main(command) == 0  # now it is the run's
+    assert run_of(data)["status"] == "finished"
+
+
+def test_a_longer_run_may_go_on_with_other_data(home: Path, data: Path) -> None:  # noqa: F811
+    assert train_net.main(line(home, data, "--skip-test")) == 0
+    first = run_of(data)
+    (data / "train.json").write_text((data / "train.json").read_text() + "\n")
+    longer = [*line(home, data, "--skip-test"), "SOLVER.MAX_ITER", "2"]
+    assert train_net.main(longer) == 2
+    assert train_net.main([*longer, "--allow-changes"]) == 0
+    assert run_of(data)["data"] != first["data"]
+    assert train_net.main(longer) == 0  # now they are the run's
 
 
 def test_a_run_from_before_goes_on(home: Path, data: Path) -> None:  # noqa: F811
     command = line(home, data, "--skip-test")
     assert train_net.main(command) == 0
-    run = json.loads((data / "out" / "run.json").read_text())
+    run = run_of(data)
     assert set(run.pop("data")) == {"DATASETS.TRAIN train"}
     (data / "out" / "run.json").write_text(json.dumps({**run, "status": "running"}))
     (data / "train.json").write_text((data / "train.json").read_text() + "\n")
@@ -72,7 +88,7 @@ def test_a_run_from_before_goes_on(home: Path, data: Path) -> None:  # noqa: F81
     log = (data / "out" / "log.txt").read_text()
     assert "begun before annotation files were noted" in log
     assert "going on from step 1 of 1" in log
-    assert "data" in json.loads((data / "out" / "run.json").read_text())
+    assert "data" in run_of(data)
 
 
 def test_validation_data_count_where_they_steer(
@@ -93,6 +109,17 @@ def test_a_finished_run_needs_its_data_no_longer(home: Path, data: Path) -> None
     command = line(home, data, "--skip-test")
     assert train_net.main(command) == 0
     (data / "train.json").unlink()
+    assert train_net.main(command) == 0
+
+
+def test_nor_the_large_files_of_a_tsv(home: Path, data: Path) -> None:  # noqa: F811
+    register = {
+        "train": {"yaml_path": str(convert(data / "train.json", data / "pictures", data / "tsv"))}
+    }
+    write_task(data / "drawn.yaml", data, data, REGISTER=register, TRAIN='("train",)', TEST="()")
+    command = line(home, data, "--skip-test")
+    assert train_net.main(command) == 0
+    (data / "tsv" / "train.tsv").unlink()
     assert train_net.main(command) == 0
 
 
