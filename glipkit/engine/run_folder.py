@@ -49,6 +49,8 @@ _LAST_BITS = {
 }
 # All of them: whatever their values, it is the same run.
 SAME_RUN = frozenset(_NO_MATTER | _LAST_BITS)
+# Weights that a run saves for others.
+_SAVED = ("model_*.safetensors", "tuned_*.safetensors")
 
 
 class RunFolder:
@@ -164,6 +166,8 @@ def _decide(
         },
     }
     if not has_state(path):
+        if (saved := _saved(path)) is not None:
+            return _without_state(path, saved, now, data), None
         _write(path, {"status": "running", "settings": now, "data": data, "starts": [start]})
         return "fresh", None
     run = _read(path)
@@ -189,6 +193,29 @@ def _decide(
         return "resumes", run
     _write(path, run)
     return "resumes", None
+
+
+def _saved(path: Path) -> Path | None:
+    """Weights that a run has saved; None where there are none."""
+    return next((file for pattern in _SAVED for file in sorted(path.glob(pattern))), None)
+
+
+def _without_state(
+    path: Path, saved: Path, now: Mapping[str, Any], data: Mapping[str, str]
+) -> Status:
+    """That a run is finished, whose state somebody removed to save room; another is not mixed in.
+
+    Raises:
+        ValueError: it is not this run, or not finished.
+    """
+    run = _read(path) if (path / RUN).exists() else {"status": "unknown", "settings": {}}
+    other = {key for key in differences(run["settings"], now) if key not in SAME_RUN}
+    if run["status"] == "finished" and not other | _changed_data(run.get("data", {}), data).keys():
+        return "finished"
+    raise ValueError(
+        f"{path} holds weights of another run or of an unfinished one ({saved.name}) and no {LAST} "
+        f"to go on from. Choose another OUTPUT_DIR; --weight {saved} starts from what was learnt"
+    )
 
 
 def _changed_data(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

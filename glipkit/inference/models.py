@@ -1,5 +1,6 @@
 """Which files a model's name, folder or file means. Nothing is fetched."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from glipkit.engine.checkpoint import TUNED_BASE, TUNED_MODE
+from glipkit.engine.run_folder import RUN
 from glipkit.engine.tensor_files import list_files, read_metadata
 from glipkit.engine.weights import PUBLISHED_REPOSITORY, find_here
 from glipkit.inference.known import DEFAULT_THRESHOLD, KNOWN, SHIPPED, KnownModel
@@ -54,8 +56,9 @@ def find_model(
     Args:
         model: a name of `KNOWN`; the folder of a run, with config.yaml and weights; a file of
             weights, with a config.yaml beside it or without; or a YAML file, with `weights`.
-        weights: other weights than those that go with `model`, or what was tuned on top of them:
-            a path, or a name in the folder of models.
+        weights: other weights than those that go with `model`, or what was tuned on top of them;
+            with the folder of a run that tuned a part, what it was tuned of: a path, or a name in
+            the folder of models.
 
     Raises:
         FileNotFoundError: a file is not on this machine; says which, and where it goes.
@@ -149,18 +152,22 @@ def _from_folder(folder: Path, weights: str | os.PathLike[str] | None) -> ModelF
         raise FileNotFoundError(
             f"{folder} is no folder of a run: it has no {_CONFIG}; {list_files(folder)}"
         )
+    name = folder.resolve().name
+    present = [folder / each for each in _RUN_FILES if (folder / each).is_file()]
     if weights is not None:
         inside = folder / weights
-        found = inside if inside.is_file() else _given(weights)
-    else:
-        present = [folder / name for name in _RUN_FILES if (folder / name).is_file()]
-        if not present:
-            raise FileNotFoundError(
-                f"{folder} has no weights: expected one of {', '.join(_RUN_FILES)}; "
-                f"{list_files(folder)}. Name the file: weights=FILE"
-            )
-        found = present[0]
-    return _with_base(folder.resolve().name, config, found)
+        if inside.is_file() and not Path(weights).is_absolute():
+            return _with_base(name, config, inside)
+        given = _given(weights)
+        if present and not _is_tuned(given) and _is_tuned(present[0]):
+            return ModelFiles(name, config, given, tuned=present[0])
+        return _with_base(name, config, given)
+    if not present:
+        raise FileNotFoundError(
+            f"{folder} has no weights: expected one of {', '.join(_RUN_FILES)}; "
+            f"{list_files(folder)}. Name the file: weights=FILE"
+        )
+    return _with_base(name, config, present[0])
 
 
 def _from_file(path: Path) -> ModelFiles:
@@ -179,14 +186,38 @@ def _with_base(name: str, beside: Path | None, weights: Path) -> ModelFiles:
             f"{weights} holds what was tuned of {base or 'a model'} and needs the {_CONFIG} of its "
             "run beside it"
         )
-    sibling = weights.parent / base
-    found = sibling if base and sibling.is_file() else _find(base) if base else None
+    found = _find_base(base, weights) if base else None
     if found is None:
         raise FileNotFoundError(
             f"{weights} holds what was tuned of {base or 'weights without a file'}, which is not "
-            f"beside it; {_looked_in()}. Put it into one of these folders"
+            f"beside it; {_looked_in()}. Put it into one of these folders, or pass the folder of "
+            "the run with weights=FILE"
         )
     return ModelFiles(name, beside, found, tuned=weights)
+
+
+def _is_tuned(weights: Path) -> bool:
+    return TUNED_MODE in read_metadata(weights)
+
+
+def _find_base(name: str, tuned: Path) -> Path | None:
+    """What something was tuned of; whether it is the same is for its hash to say."""
+    beside, begun = tuned.parent / name, _began_from(tuned.parent)
+    if beside.is_file():
+        return beside
+    if begun is not None and begun.name == name and begun.is_file():
+        return begun
+    shipped = (SHIPPED / known.weights for known in KNOWN.values())
+    return _find(name) or next((p for p in shipped if p.name == name and p.is_file()), None)
+
+
+def _began_from(folder: Path) -> Path | None:
+    """The weights that the run of a folder noted to have started from."""
+    try:
+        weight = json.loads((folder / RUN).read_bytes())["settings"]["--weight"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # there is no run, or another program's
+    return Path(weight) if isinstance(weight, str) and weight else None
 
 
 def _refuse(model: str | os.PathLike[str], text: str, path: Path) -> NoReturn:

@@ -48,6 +48,31 @@ def test_a_run_that_saved_nothing_holds_nobody_up(tmp_path: Path) -> None:
         assert folder.status == "fresh"
 
 
+def test_a_state_removed_to_save_room_costs_no_weights(tmp_path: Path) -> None:
+    begin(tmp_path)
+    weights = tmp_path / "model_final.safetensors"
+    weights.write_bytes(b"learnt")
+    with RunFolder.open(tmp_path, SETTINGS) as folder:
+        folder.finish()
+    (tmp_path / LAST).unlink()
+    with RunFolder.open(tmp_path, {**SETTINGS, "OUTPUT_DIR": "moved"}) as folder:
+        assert folder.status == "finished"
+    before = (tmp_path / "run.json").read_text()
+    for allowed in (False, True):
+        with pytest.raises(ValueError, match=r"holds weights of another run .*model_final"):
+            RunFolder.open(tmp_path, changed(BASE_LR=0.2), allow_changes=allowed)
+    assert (tmp_path / "run.json").read_text() == before
+    (tmp_path / "run.json").write_text(before.replace("finished", "running"))
+    with pytest.raises(ValueError, match=r"and no last\.pt to go on from"):
+        RunFolder.open(tmp_path, SETTINGS)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"--weight .*model_final"):
+        RunFolder.open(tmp_path, SETTINGS)
+    weights.unlink()
+    with RunFolder.open(tmp_path, SETTINGS) as folder:
+        assert folder.status == "fresh"
+
+
 def test_other_settings_are_named_and_refused(tmp_path: Path) -> None:
     begin(tmp_path)
     with pytest.raises(ValueError, match="holds a run with other settings") as caught:

@@ -253,9 +253,22 @@ def test_a_learned_prompt_is_loaded_onto_its_base(
     make_known(monkeypatch, tiny=folder / "config.yaml")
     known = glipkit.load("tiny", weights=tuned)
     assert (hash_of(known), known.default_threshold) == (weights_hash(model), 0.25)
-    (folder / "base.safetensors").unlink()
+    (tmp_path / "away").mkdir()
+    base = (folder / "base.safetensors").rename(tmp_path / "away" / "base.safetensors")
     with pytest.raises(FileNotFoundError, match=r"was tuned of base\.safetensors, which is not"):
         glipkit.load(folder)
+    assert hash_of(glipkit.load(folder, weights=base)) == weights_hash(model)
+    for weight in (str(base), "elsewhere.safetensors", None, 5):
+        (folder / "run.json").write_text(json.dumps({"settings": {"--weight": weight}}))
+        if weight == str(base):
+            assert hash_of(glipkit.load(folder)) == weights_hash(model)
+        else:
+            with pytest.raises(FileNotFoundError, match="which is not beside it"):
+                glipkit.load(folder)
+    monkeypatch.setattr(models, "SHIPPED", base.parent)  # as "nano" comes with glipkit
+    config = str(folder / "config.yaml")
+    monkeypatch.setattr(models, "KNOWN", {"base": KnownModel("", config, base.name, 0.25)})
+    assert hash_of(glipkit.load(folder)) == weights_hash(model)
 
 
 def test_a_whole_model_keeps_its_learned_prompt(run: Path, tmp_path: Path) -> None:
