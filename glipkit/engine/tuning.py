@@ -154,8 +154,8 @@ def _by_mode(mode: str, on: dict[str, dict[str, object]]) -> _Trains:
         if any(_is_less(changes[part], getattr(trains, part)) for part in changes):
             raise ValueError(
                 f"{_MODE_KEY} {mode!r} and {key} True contradict each other: the mode trains what "
-                f"the key freezes. Leave {key} out; or leave {_MODE_KEY} out, and the FREEZE keys "
-                "alone decide"
+                f"the key freezes. Pass {key} False (the configuration may have set it); or leave "
+                f"{_MODE_KEY} out, and the FREEZE keys alone decide"
             )
     return trains
 

@@ -9,7 +9,7 @@ import torch
 from yacs.config import CfgNode
 
 from glipkit.config.load import to_yaml
-from glipkit.data.test_set import TestSet
+from glipkit.data.test_set import ClassTestSet, TestSet
 from glipkit.data.wording.build import CONFIGURED
 from glipkit.data.wording_test_set import WordingTestSet
 from glipkit.engine.checkpoint import load_weights, weights_hash
@@ -64,6 +64,19 @@ def warn_of_other_captions(tuned: str | Path | None, test_sets: Sequence[TestSet
             "the positions of its own words, so these figures say little",
             *(str(tuned), known[0], strange[0]),
         )
+    warn_of_several_prompts(test_sets)
+
+
+def warn_of_several_prompts(test_sets: Sequence[TestSet]) -> None:
+    """Say so where a learned prompt, which training lays over all names at once, meets a few."""
+    for each in test_sets:
+        if isinstance(each, ClassTestSet) and len(each.prompts) > 1:
+            logger.warning(
+                "%s asks its %d classes in %d prompts, and a learned prompt belongs to the "
+                "positions of one caption with all of them: TEST.CHUNKED_EVALUATION -1 asks as "
+                "many as fit",
+                *(each.name, len(each.category_ids), len(each.prompts)),
+            )
 
 
 def load_model(

@@ -36,7 +36,12 @@ from glipkit.engine.tuned import save_tuned
 from glipkit.engine.tuning import TuningPlan
 from glipkit.modeling.build import build_learner, build_model
 from glipkit.modeling.glip import GLIP
-from glipkit.programs.evaluation import judge, load_tokenizer, spoken
+from glipkit.programs.evaluation import (
+    judge,
+    load_tokenizer,
+    spoken,
+    warn_of_several_prompts,
+)
 from glipkit.runtime.distributed import (
     broadcast_object,
     from_main,
@@ -190,11 +195,24 @@ class _Run:
             hand_back_between_parts(self.learner)
         self.plan: TuningPlan = build_tuning_plan(cfg, model, self.learner.criterion)
         logger.info("what is trained:\n%s", self.plan.report())
+        self._warn(model)
         self.base = str(start.path or "")
         if self.plan.is_partial and (partial or start.kind != "glip"):
             # No file holds these weights, and what is saved is of no use without them.
             self.base = str(self.folder / BASE)
             from_main(lambda: self._keep_base(model))
+
+    def _warn(self, model: GLIP) -> None:
+        """Say what cannot teach what the mode learns."""
+        if model.prompt_offset is not None and model.prompt_offset.weight.requires_grad:
+            warn_of_several_prompts(self.test_sets)
+        random = list(self.learner.criterion.parameters())
+        if random and not any(parameter.requires_grad for parameter in random):
+            logger.warning(
+                "the head of the contrastive loss is random, as no checkpoint holds it, and does "
+                "not learn in this mode: %s False leaves its loss out",
+                "MODEL.DYHEAD.FUSE_CONFIG.USE_CONTRASTIVE_ALIGN_LOSS",
+            )
 
     def run(self) -> Trained:
         """Train to the end."""

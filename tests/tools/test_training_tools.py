@@ -253,9 +253,23 @@ def test_a_learnt_prompt_speaks_up_under_other_words(home: Path, tmp_path: Path)
     own, other = tmp_path / "own", tmp_path / "other"
     assert test_grounding_net.main([*judged, "OUTPUT_DIR", str(own)]) == 0
     assert "was learnt with" not in (own / "log.txt").read_text()
+    assert "prompts, and a learned prompt" not in (own / "log.txt").read_text()
+    few = ("TEST.CHUNKED_EVALUATION", "2", "OUTPUT_DIR", str(tmp_path / "few"))
+    assert test_grounding_net.main([*judged, *few]) == 0
+    assert "asks its 3 classes in 2 prompts" in (tmp_path / "few" / "log.txt").read_text()
     override = ("DATASETS.USE_OVERRIDE_CATEGORY", "True", "DATASETS.OVERRIDE_CATEGORY", names)
     assert test_grounding_net.main([*judged, *override, "OUTPUT_DIR", str(other)]) == 0
     assert "was learnt with 'cat. dog. owl'" in (other / "log.txt").read_text()
+
+
+def test_what_cannot_teach_a_learned_prompt_is_said(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    line = words(home, tmp_path, "SOLVER.TUNING_HIGHLEVEL_OVERRIDE", "language_prompt_v2")
+    line += ["--skip-test", "TEST.DURING_TRAINING", "True", "TEST.CHUNKED_EVALUATION", "2"]
+    contrastive = "MODEL.DYHEAD.FUSE_CONFIG.USE_CONTRASTIVE_ALIGN_LOSS"
+    assert train_net.main([*line, contrastive, "True"]) == 0
+    said = (tmp_path / "log.txt").read_text()
+    assert "asks its 3 classes in 2 prompts, and a learned prompt belongs" in said
+    assert f"{contrastive} False leaves its loss out" in said
 
 
 def test_tuned_weights_of_another_base_are_refused(
