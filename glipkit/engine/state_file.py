@@ -113,7 +113,8 @@ def _find_whole(folder: Path) -> str:
         if not previous.exists() or _damage(previous):
             raise CheckpointError(
                 f"{last} is damaged ({damage}), and no whole {PREVIOUS} stands beside it. If "
-                f"there is no copy of either, remove {folder} and start again"
+                "there is no copy of either, start again in another OUTPUT_DIR; --weight with one "
+                f"of the .safetensors in {folder} starts from what was learnt"
             )
         logger.warning(
             "%s is damaged (%s): going on from the state before it, which repeats some steps; "

@@ -49,6 +49,10 @@ Detector = Callable[
 ]
 
 
+class NothingReadError(ValueError):
+    """There is not one picture to judge answers on; raised on every rank."""
+
+
 def evaluate(
     detector: Detector,
     test_set: TestSet,
@@ -92,7 +96,8 @@ def evaluate(
     Raises:
         ImageError: a picture cannot be read and `strict` is set.
         JournalError: the journal belongs to another evaluation or is damaged.
-        ValueError: not one picture could be read, or the detector's answers are not usable.
+        NothingReadError: not one picture could be read.
+        ValueError: the detector's answers are not usable.
     """
     looks = Looks(detector, test_set, join)
     depends_on = {**test_set.fingerprint(), METRIC: evaluator.metric, **depends_on}
@@ -122,7 +127,7 @@ def evaluate(
             )
             raise
     failures_of_each = gather_objects(failures)
-    results = None
+    outcome: Results | str | None = None
     if failures_of_each is None:
         send_to_main(taker.share())
     else:
@@ -137,23 +142,27 @@ def evaluate(
             taker.merge(share)
             del share  # before the next one comes
         if failures and len(failures) == len(images):
-            raise ValueError(
+            outcome = (
                 f"not one image of {test_set.name} could be read, so there is nothing to judge; "
                 f"the first of {len(failures)}: {failures[0]}"
             )
-        predictions = taker.predictions()
-        results = Results(
-            dataset=test_set.name,
-            judgement=evaluator.evaluate(),
-            num_images=len(test_set),
-            num_predictions=len(predictions),
-            failures=failures,
-            depends_on=depends_on,
-            config=dict(settings or {}),
-            timing=timing,
-        )
-        results.write(output_dir, predictions)
-    return broadcast_object(results)
+        else:
+            predictions = taker.predictions()
+            outcome = Results(
+                dataset=test_set.name,
+                judgement=evaluator.evaluate(),
+                num_images=len(test_set),
+                num_predictions=len(predictions),
+                failures=failures,
+                depends_on=depends_on,
+                config=dict(settings or {}),
+                timing=timing,
+            )
+            outcome.write(output_dir, predictions)
+    outcome = broadcast_object(outcome)
+    if isinstance(outcome, str):
+        raise NothingReadError(outcome)
+    return outcome
 
 
 class _Keeper:

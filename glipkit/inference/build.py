@@ -43,7 +43,7 @@ def load(
 
     Nothing is downloaded. "nano" comes with glipkit; the published models are looked for under
     their published file names in the folder that GLIPKIT_MODELS names, in MODEL/, and in the cache
-    of the Hugging Face hub.
+    of the Hugging Face hub, where the tools leave what they fetched.
 
     Args:
         model: one of `glipkit.inference.known.KNOWN`: "nano", "glip-t", "glip-t-a", "glip-t-b",
@@ -53,7 +53,7 @@ def load(
         device: "cpu", "cuda", "cuda:1"; None is a GPU where there is one.
         precision: of matrix products: "float32", "bfloat16", or "int8" (x86 CPUs only).
         weights: other weights than those that go with `model`, or what fine-tuning saved on top of
-            them.
+            them; with the folder of a run that tuned a part, what it was tuned of.
 
     Raises:
         TypeError: `model` is neither text nor a path.

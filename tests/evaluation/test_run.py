@@ -16,7 +16,7 @@ from glipkit.evaluation.build import build_evaluator
 from glipkit.evaluation.drawn import save_drawn
 from glipkit.evaluation.journal import JournalError
 from glipkit.evaluation.results import Results
-from glipkit.evaluation.run import Detector, evaluate
+from glipkit.evaluation.run import Detector, NothingReadError, evaluate
 
 PINS = {"weights": "abc"}
 
@@ -234,7 +234,7 @@ def test_strict_stops_at_the_first_broken_picture(drawn: TestSet, tmp_path: Path
 def test_nothing_readable_is_an_error(drawn: TestSet, tmp_path: Path) -> None:
     for path in drawn.dataset.img_dir.iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="not one image of drawn could be read"):
+    with pytest.raises(NothingReadError, match="not one image of drawn could be read"):
         run(KnowingDetector(drawn), drawn, tmp_path / "out")
 
 

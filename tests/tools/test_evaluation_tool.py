@@ -203,6 +203,22 @@ def test_several_tasks_give_an_overview(
     assert "mean" in capsys.readouterr().out
 
 
+def test_a_test_set_without_pictures_does_not_end_the_others(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    spec = drawn.draw(tmp_path, num_images=3)
+    for path in spec.img_dir.iterdir():
+        path.unlink()
+    write_task(tmp_path / "blind.yaml", spec.ann_file, spec.img_dir)
+    argv = words(home, tmp_path / "out")
+    argv[3] = f"{tmp_path / 'blind.yaml'},{argv[3]}"
+    assert test_grounding_net.main(argv) == 2
+    assert (tmp_path / "out" / "drawn" / "drawn" / "results.json").exists()
+    said = capsys.readouterr().err
+    assert "1 of 2 test sets were not judged" in said
+    assert "could be read: blind/drawn" in said
+
+
 def test_broken_picture_is_named_and_counted(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

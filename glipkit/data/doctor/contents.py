@@ -18,6 +18,7 @@ from glipkit.data.datasets.lvis import FREQUENCIES
 from glipkit.data.doctor.findings import MAX_EXAMPLES, Ailment, Chart
 from glipkit.data.doctor.strangers import known_stranger
 
+NO_ID = -(2**63)
 _REFUSED = "the file is refused: there is no AP at all"
 
 FILE_AILMENTS = {
@@ -77,7 +78,7 @@ FILE_AILMENTS = {
         "error",
         "annotations without an integer image_id or category_id",
         "they belong to nothing: the file is refused, or they are left out of the ground truth",
-        "write the ids as numbers, not in quotes",
+        "write the ids as whole numbers, not in quotes",
     ),
     "category-record": Ailment(
         "error",
@@ -136,7 +137,7 @@ class Contents:
     has_id: np.ndarray  # (M,) bool
     annotated: np.ndarray  # (M,) int64, image ids
     rows: np.ndarray  # (M,) int64, which picture; -1 where there is none
-    category_ids: np.ndarray  # (M,) int64
+    category_ids: np.ndarray  # (M,) int64; NO_ID where there is none
     boxes: np.ndarray  # (M, 4) float64, x, y, width, height as in the file
     has_box: np.ndarray  # (M,) bool
     areas: np.ndarray  # (M,) float64
@@ -275,7 +276,7 @@ class _Reader:
         if area is not None and not is_number(area):
             self._chart.add("area-malformed", shown(entry))
         number = _int64(entry.get("id"))
-        refers = [_int64(entry.get("image_id")), _int64(entry.get("category_id", 0))]
+        refers = [_reference(entry.get("image_id")), _reference(entry.get("category_id", 0))]
         if None in refers or "image_id" not in entry:
             self._chart.add("reference-missing", shown(entry))
         spans = _ranges(entry.get("tokens_positive", []))
@@ -284,8 +285,8 @@ class _Reader:
         flags = (number is not None, has_box, is_number(area), bool(crowd))
         self._flags.extend((*flags, bool(entry.get("segmentation"))))
         self._ids.append(number or 0)
-        self._annotated.append(-(2**63) if refers[0] is None else refers[0])
-        self._category_ids.append(-(2**63) if refers[1] is None else refers[1])
+        self._annotated.append(NO_ID if refers[0] is None else refers[0])
+        self._category_ids.append(NO_ID if refers[1] is None else refers[1])
         self._boxes.extend(map(float, box) if has_box else [float("nan")] * 4)
         self._areas.append(float(area) if is_number(area) else float("nan"))
         self._spans.append(spans or ())
@@ -346,6 +347,11 @@ class _Reader:
 
 def _int64(value: Any) -> int | None:
     return value if is_integer(value) and abs(value) < 2**63 else None
+
+
+def _reference(value: Any) -> int | None:
+    """An id that an annotation refers to: 31.0, as pandas writes it, is 31 for every reader."""
+    return _int64(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _storable(text: str) -> str:

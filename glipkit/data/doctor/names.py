@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from glipkit.data.doctor.contents import Contents
+from glipkit.data.doctor.contents import NO_ID, Contents
 from glipkit.data.doctor.findings import Ailment, Chart
 from glipkit.grounding.captions import MAX_TOKENS, NUM_SPECIAL, SEPARATOR, clean_name
 from glipkit.grounding.tokenizer import Tokenizer
@@ -151,7 +151,7 @@ def _check_ids(contents: Contents, chart: Chart) -> None:
     known = np.array(sorted(set(numbers)), dtype=np.int64)
     if not len(known):
         return
-    unknown = np.flatnonzero(~np.isin(contents.category_ids, known))
+    unknown = np.flatnonzero(~np.isin(contents.category_ids, [*known, NO_ID]))  # said already
     shown = [
         f"{contents.category_ids[i]} in {contents.describe(i)}; listed are {_range(known)}"
         for i in unknown[: chart.wants("category-unknown")]

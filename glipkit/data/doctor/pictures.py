@@ -22,7 +22,8 @@ PICTURE_AILMENTS = {
         "error",
         "pictures are not there",
         "each is named, counted and left out: its boxes are missed",
-        "point --pictures to the folder that file_name starts from, or fetch the pictures",
+        "point --pictures to the folder that file_name starts from (file_name has / between "
+        "folders, not Windows' \\), or fetch the pictures",
     ),
     "picture-broken": Ailment(
         "error",

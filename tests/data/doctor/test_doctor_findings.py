@@ -173,7 +173,6 @@ FOLLOWS = {
     "key-empty": {"picture-empty", "category-unused"},
     "captions-whole": {"picture-empty"},
     "segments-whole": {"picture-empty", "category-unused"},
-    "reference-missing": {"category-unknown"},
     "category-record": {"category-unknown"},
     "box-not-finite": {"area-negative", "area-differs"},
     "box-negative": {"area-differs"},
@@ -209,6 +208,16 @@ def is_refused(read: Callable[[Path], Any], path: Path) -> bool:
     except ValueError:
         return True
     return False
+
+
+def test_references_may_be_whole_floats(tmp_path: Path) -> None:
+    """As pandas writes a column of numbers that had a gap."""
+    content = healthy()
+    for entry in content["annotations"]:
+        entry |= {key: float(entry[key]) for key in ("image_id", "category_id")}
+    path = write(tmp_path, content)
+    assert codes(examine(path)) == NOTHING
+    assert len(read_coco_file(path).annotations) == len(content["annotations"])
 
 
 def test_healthy_files_have_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
