@@ -1,7 +1,6 @@
 """Evaluate a GLIP checkpoint on one task or on many."""
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from glipkit.evaluation.overview import overview, write_summary
 from glipkit.evaluation.pictures import save_pictures
 from glipkit.evaluation.report import report_on
 from glipkit.evaluation.results import Results
-from glipkit.evaluation.run import NothingReadError
 from glipkit.programs.evaluation import (
-    judge,
+    check_all_judged,
+    judge_if_readable,
     load_model,
     load_tokenizer,
     offset_override,
@@ -23,8 +22,6 @@ from glipkit.programs.evaluation import (
     warn_of_other_captions,
 )
 from glipkit.runtime.distributed import is_main
-
-logger = logging.getLogger(__name__)
 
 EXAMPLE = """python tools/test_grounding_net.py --task_config configs/coco/val.yaml \\
     --config-file configs/pretrain/glip_Swin_T_O365_GoldG.yaml \\
@@ -47,11 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> dict[str, Results]:
-    """Evaluate every task with one model; results by task/dataset.
-
-    Raises:
-        ValueError: not one image of a test set could be read; the others were judged.
-    """
+    """Evaluate every task with one model; results by task/dataset."""
     if not 0 <= args.show_from <= 1:
         raise ValueError(f"--show-from is a score from 0 to 1, got {args.show_from}")
     overrides = [*args.opts, *offset_override(args.tuned)]
@@ -67,40 +60,28 @@ def run(args: argparse.Namespace) -> dict[str, Results]:
     weight = args.weight or first.MODEL.WEIGHT
     model = load_model(first, weight=weight, tuned=args.tuned, partial=args.partial_weight)
     model, digest = model.to(device), weights_hash(model)
-    unread = []
     for task, test_set in jobs:
         folder = Path(task.cfg.OUTPUT_DIR) / task.name / test_set.name
-        try:
-            each = judge(
-                *(task.cfg, model, test_set),
-                folder=folder,
-                digest=digest,
-                device=device,
-                resume=args.resume,
-                strict=args.strict,
-            )
-        except NothingReadError as error:
-            if len(jobs) == 1:
-                raise
-            logger.error("%s", error)
-            unread.append(f"{task.name}/{test_set.name}")
-            continue
-        results[f"{task.name}/{test_set.name}"] = each
-        if is_main():
+        results[f"{task.name}/{test_set.name}"] = each = judge_if_readable(
+            *(task.cfg, model, test_set),
+            folder=folder,
+            digest=digest,
+            device=device,
+            resume=args.resume,
+            strict=args.strict,
+        )
+        if is_main() and each is not None:
             shown = to_look_at(test_set, folder)
             save_pictures(*shown, count=args.save_pictures, score_threshold=args.show_from)
             print(f"{each.report()}\nwritten to {folder}")
             if args.report:
                 report_on(*shown)
-    if is_main() and len(results) > 1:
-        write_summary(Path(first.OUTPUT_DIR), results)
-        print(overview(results))
-    if unread:
-        raise ValueError(
-            f"{len(unread)} of {len(jobs)} test sets were not judged, as none of their images "
-            f"could be read: {', '.join(unread)}"
-        )
-    return results
+    judged = {name: each for name, each in results.items() if each is not None}
+    if is_main() and len(judged) > 1:
+        write_summary(Path(first.OUTPUT_DIR), judged)
+        print(overview(judged))
+    check_all_judged(results)
+    return judged
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from yacs.config import CfgNode
@@ -17,7 +18,7 @@ from glipkit.engine.tuned import has_prompt_offset, load_tuned, read_tuned
 from glipkit.engine.weights import find_weights
 from glipkit.evaluation.build import build_evaluator, describe_protocol, images_per_rank
 from glipkit.evaluation.results import Results
-from glipkit.evaluation.run import evaluate
+from glipkit.evaluation.run import NothingReadError, evaluate
 from glipkit.evaluation.wording import WordingEvaluator, best_run, run_folder
 from glipkit.grounding.language_files import ROOTS
 from glipkit.grounding.tokenizer import Tokenizer
@@ -77,6 +78,19 @@ def warn_of_several_prompts(test_sets: Sequence[TestSet]) -> None:
                 "many as fit",
                 *(each.name, len(each.category_ids), len(each.prompts)),
             )
+
+
+def check_all_judged(results: Mapping[str, Results | None]) -> None:
+    """Refuse to call an evaluation done that left out test sets; None stands for those.
+
+    Raises:
+        ValueError: names them.
+    """
+    if missing := [name for name, found in results.items() if found is None]:
+        raise ValueError(
+            f"{len(missing)} of {len(results)} test sets were not judged, as none of their images "
+            f"could be read: {', '.join(missing)}"
+        )
 
 
 def load_model(
@@ -152,6 +166,15 @@ def judge(
         if isinstance(evaluator, WordingEvaluator):
             _write_runs(cfg, test_set, evaluator, folder, results)
     return results
+
+
+def judge_if_readable(*what: Any, **how: Any) -> Results | None:
+    """As `judge`; None, with a log line, where not one picture of the test set can be read."""
+    try:
+        return judge(*what, **how)
+    except NothingReadError as error:
+        logger.error("%s", error)
+        return None
 
 
 def _write_runs(
