@@ -166,8 +166,9 @@ def _decide(
         },
     }
     if not has_state(path):
-        if (saved := _saved(path)) is not None:
-            return _without_state(path, saved, now, data), None
+        saved = _saved(path)
+        if saved is not None and _is_over(path, saved, now, data):
+            return "finished", None
         _write(path, {"status": "running", "settings": now, "data": data, "starts": [start]})
         return "fresh", None
     run = _read(path)
@@ -196,26 +197,27 @@ def _decide(
 
 
 def _saved(path: Path) -> Path | None:
-    """Weights that a run has saved; None where there are none."""
+    """Weights that a run has saved; None where there are none, or no run to which they belong."""
+    if not (path / RUN).exists():
+        return None
     return next((file for pattern in _SAVED for file in sorted(path.glob(pattern))), None)
 
 
-def _without_state(
-    path: Path, saved: Path, now: Mapping[str, Any], data: Mapping[str, str]
-) -> Status:
-    """That a run is finished, whose state somebody removed to save room; another is not mixed in.
+def _is_over(path: Path, saved: Path, now: Mapping[str, Any], data: Mapping[str, str]) -> bool:
+    """Whether this run is finished, whose state somebody removed to save room.
 
     Raises:
-        ValueError: it is not this run, or not finished.
+        ValueError: the weights are of another run, and nothing is mixed with those.
     """
-    run = _read(path) if (path / RUN).exists() else {"status": "unknown", "settings": {}}
+    run = _read(path)
     other = {key for key in differences(run["settings"], now) if key not in SAME_RUN}
-    if run["status"] == "finished" and not other | _changed_data(run.get("data", {}), data).keys():
-        return "finished"
-    raise ValueError(
-        f"{path} holds weights of another run or of an unfinished one ({saved.name}) and no {LAST} "
-        f"to go on from. Choose another OUTPUT_DIR; --weight {saved} starts from what was learnt"
-    )
+    if other := other | _changed_data(run.get("data", {}), data).keys():
+        raise ValueError(
+            f"{path} holds weights of another run ({saved.name}; different: "
+            f"{', '.join(sorted(other))}) and no {LAST} to go on from. Choose another OUTPUT_DIR; "
+            f"--weight {saved} starts from what was learnt"
+        )
+    return run["status"] == "finished"
 
 
 def _changed_data(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

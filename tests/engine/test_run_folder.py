@@ -59,17 +59,13 @@ def test_a_state_removed_to_save_room_costs_no_weights(tmp_path: Path) -> None:
         assert folder.status == "finished"
     before = (tmp_path / "run.json").read_text()
     for allowed in (False, True):
-        with pytest.raises(ValueError, match=r"holds weights of another run .*model_final"):
+        with pytest.raises(
+            ValueError, match=r"of another run \(model_final.*SOLVER\.BASE_LR.*--weight"
+        ):
             RunFolder.open(tmp_path, changed(BASE_LR=0.2), allow_changes=allowed)
     assert (tmp_path / "run.json").read_text() == before
     (tmp_path / "run.json").write_text(before.replace("finished", "running"))
-    with pytest.raises(ValueError, match=r"and no last\.pt to go on from"):
-        RunFolder.open(tmp_path, SETTINGS)
-    (tmp_path / "run.json").unlink()
-    with pytest.raises(ValueError, match=r"--weight .*model_final"):
-        RunFolder.open(tmp_path, SETTINGS)
-    weights.unlink()
-    with RunFolder.open(tmp_path, SETTINGS) as folder:
+    with RunFolder.open(tmp_path, SETTINGS) as folder:  # killed before it saved a state
         assert folder.status == "fresh"
 
 
