@@ -26,6 +26,7 @@ import train_net  # noqa: E402
 
 CONFIG = REPOSITORY / "configs" / "nano" / "glip_nano_shapeworld.yaml"
 SHIPPED = REPOSITORY / "glipkit" / "models" / "nano"
+LOGS = REPOSITORY / "benchmarks" / "results" / "nano"
 MEGABYTES = 20  # at most, without the text encoder
 
 
@@ -86,15 +87,17 @@ def test_the_card_has_the_figures() -> None:
     """Each in its row: three digits that stand anywhere on the page prove nothing."""
     figures = json.loads((SHIPPED / "figures.json").read_text())
     card = (SHIPPED / "README.md").read_text()
-    told = re.findall(r"^\| ([^|]+) \| (\d\.\d+) \|$", card, re.MULTILINE)
-    assert len(told) == len(figures["metrics"])
-    for (row, value), (name, figure) in zip(told, figures["metrics"].items()):
-        assert float(value) == pytest.approx(figure, abs=6e-4), f"{row}: {name}"
+    again = json.loads((LOGS / "repetition.json").read_text())["metrics"]
+    told = re.findall(r"^\| ([^|]+) \| (\d\.\d+) \| (\d\.\d+) \|$", card, re.MULTILINE)
+    assert len(told) == len(figures["metrics"]) == len(again)
+    for (row, *values), (name, figure) in zip(told, figures["metrics"].items()):
+        wanted = pytest.approx([figure, again[name]], abs=6e-4)
+        assert [float(value) for value in values] == wanted, f"{row}: {name}"
     share = figures["pictures"] / figures["pictures asked for synonyms"]
     assert share == demo.SYNONYMS_EVERY == 2
-    assert any("words never read, every second picture" in row for row, _ in told)
+    assert any("words never read, every second picture" in row for row, *_ in told)
     assert f"never read have AP50 {figures['AP50 synonyms, asked of all pictures']:.3f}" in card
-    (relations,) = (row for row, _ in told if "relation" in row)
+    (relations,) = (row for row, *_ in told if "relation" in row)
     assert f"{figures['relations']} phrases" in relations
     assert f"(chance {figures['relations by chance']:.3f})" in relations
     for each in figures["words"]:
@@ -105,6 +108,18 @@ def test_the_card_has_the_figures() -> None:
     means = (fmean(each["trained"] for each in figures["words"]), fmean(unseen),
              fmean(each["nonsense"] for each in figures["words"]))  # fmt: skip
     assert "| **mean** | {:.3f} | {:.3f} | {:.3f} |".format(*means) in card
+
+
+def test_the_recipe_gave_the_figures_twice() -> None:
+    shipped = json.loads((SHIPPED / "figures.json").read_text())
+    again = json.loads((LOGS / "repetition.json").read_text())
+    assert again["weights"] != shipped["weights"]
+    for name in ("AP50 seen", "AP50 unseen", "phrase R@1"):
+        assert again["metrics"][name] == pytest.approx(shipped["metrics"][name], abs=0.03), name
+    steps = load_config([CONFIG]).SOLVER.MAX_ITER
+    for log in ("metrics.jsonl", "repetition.jsonl"):
+        rows = [json.loads(line) for line in (LOGS / log).read_text().splitlines()]
+        assert [row["step"] for row in rows] == list(range(100, steps + 1, 100)), log
 
 
 def test_the_readme_has_the_figures() -> None:
