@@ -1,8 +1,8 @@
 """What a few boxes teach nano of words it never read, by mode: AP before and after, bytes kept.
 
 Draws pictures whose shapes have names that are not among nano's words ("sickle" for a crescent),
-runs tools/finetune.py on ten boxes a name as a user would, and judges on pictures that chose
-nothing. 40 minutes on two cores.
+runs tools/finetune.py on ten boxes a name as a user would, and judges on pictures that chose no
+weights. 40 minutes on two cores.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 
 import timing
 import yaml
+from fine_tuning import entry
 
 REPOSITORY = Path(__file__).parents[1]
 NANO = REPOSITORY / "glipkit" / "models" / "nano"
@@ -23,8 +24,9 @@ NEVER_READ = {
     "heart": "valentine", "ring": "doughnut", "cross": "cruciform", "diamond": "lozenge",
     "crescent": "sickle", "arrow": "cursor", "bolt": "flash", "drop": "droplet",
 }  # fmt: skip
-# Mode -> learning rates: the best of a few that were tried, and published ones beside them. Modes
-# that train the text encoder are left out: nano's stays as it was pre-trained.
+# Mode -> learning rates: the best of a few that were tried, on the first 100 pictures of `val`, and
+# published ones beside them. Modes that train the text encoder are left out: nano's stays as it was
+# pre-trained.
 ALL_ELSE = "all but the text encoder"  # what is not frozen, without a mode
 RATES = {
     ALL_ELSE: (1e-4, 5e-4),
@@ -36,15 +38,18 @@ RECIPE = "10_10_1"  # shots, epochs, copies
 SEEDS = "3,30,300"
 
 
-def write_task(out: Path, words: dict[str, str]) -> Path:
-    """A task that calls shapes by `words`; every second drawn test picture chooses the weights."""
-    drawn = out / "drawn"
-    if not (drawn / "world.json").exists():
-        sizes = ("--train", "200", "--val", "200", "--seed", "11")
-        subprocess.run([sys.executable, "-m", "glipkit.shapeworld", drawn, *sizes], check=True)
-    ids = {shape: number for number, shape in enumerate(words, start=1)}
-    folder = out / ("never_read" if words is NEVER_READ else "read")
+def draw(folder: Path, train: int = 200, val: int = 200) -> Path:
+    """Pictures with boxes, drawn unless they are there; `val` are to choose and to judge by."""
+    if not (folder / "world.json").exists():
+        sizes = ("--train", str(train), "--val", str(val), "--seed", "11")
+        subprocess.run([sys.executable, "-m", "glipkit.shapeworld", folder, *sizes], check=True)
+    return folder
+
+
+def write_task(drawn: Path, folder: Path, words: dict[str, str]) -> Path:
+    """A task that calls shapes by `words`; every second picture of `val` chooses the weights."""
     folder.mkdir(exist_ok=True)
+    ids = {shape: number for number, shape in enumerate(words, start=1)}
     register = {}
     for name, split, part in (("train", "train", slice(None)), ("val", "val", slice(0, None, 2)),
                               ("test", "val", slice(1, None, 2))):  # fmt: skip
@@ -60,10 +65,7 @@ def write_task(out: Path, words: dict[str, str]) -> Path:
         content["categories"] = [{"id": ids[each], "name": words[each]} for each in words]
         file = folder / f"{name}.json"
         file.write_text(json.dumps(content))
-        register[name] = {
-            "ann_file": str(file.absolute()),
-            "img_dir": str((drawn / split).absolute()),
-        }
+        register[name] = entry(file, drawn / split)
     task = {
         "DATASETS": {"REGISTER": register, "TRAIN": '("train",)', "TEST": '("val",)'},
         "SOLVER": {"WARMUP_ITERS": 0, "MODEL_EMA": 0.0, "USE_EMA_FOR_MONITOR": False},
@@ -75,29 +77,26 @@ def write_task(out: Path, words: dict[str, str]) -> Path:
 
 def run_tool(name: str, task: Path, out: Path, *words: object) -> None:
     """A tool as a user would call it, with nano."""
-    tasks = "--task_config" if name == "test_grounding_net" else "--ft-tasks"
     command = (
-        *(sys.executable, REPOSITORY / "tools" / f"{name}.py", tasks, task),
+        *(sys.executable, REPOSITORY / "tools" / f"{name}.py", "--task_config", task),
         *("--config-file", NANO / "config.yaml", "--weight", NANO / "model.safetensors"),
         *(*words, "OUTPUT_DIR", out),
     )
     subprocess.run([str(word) for word in command], check=True)
 
 
-def before(out: Path, words: dict[str, str]) -> float:
+def before(task: Path, folder: Path) -> float:
     """AP of nano as it ships, on the test pictures."""
-    folder = out / f"before_{'never_read' if words is NEVER_READ else 'read'}"
-    run_tool("test_grounding_net", write_task(out, words), folder, "DATASETS.TEST", '("test",)')
+    run_tool("test_grounding_net", task, folder, "DATASETS.TEST", '("test",)')
     (file,) = folder.rglob("results.json")
     return json.loads(file.read_text())["metrics"]["AP"]
 
 
-def after(out: Path, mode: str, rate: float) -> dict[str, Any]:
+def after(task: Path, folder: Path, mode: str, rate: float) -> dict[str, Any]:
     """AP of a mode on the test pictures, over seeds, by the weights that validation chose."""
-    folder = out / f"{mode.replace(' ', '_')}_{rate}"
     chosen = () if mode == ALL_ELSE else ("SOLVER.TUNING_HIGHLEVEL_OVERRIDE", mode)
     run_tool(
-        *("finetune", write_task(out, NEVER_READ), folder),
+        *("finetune", task, folder),
         *("--custom_shot_and_epoch_and_general_copy", RECIPE, "--seeds", SEEDS),
         *("--evaluate_only_best_on_test", *chosen),
         *("SOLVER.BASE_LR", rate, "SOLVER.IMS_PER_BATCH", 4, "TEST.DURING_TRAINING", True),
@@ -135,15 +134,21 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    shapes = {shape: shape for shape in NEVER_READ}
+    drawn = draw(args.out / "drawn")
+    read = write_task(drawn, args.out / "read", {shape: shape for shape in NEVER_READ})
+    never_read = write_task(drawn, args.out / "never_read", NEVER_READ)
     report = {
         "machine": timing.machine(),
         "recipe": RECIPE,
         "seeds": SEEDS,
         "words": NEVER_READ,
-        "AP of the words it was trained with": before(args.out, shapes),
-        "AP before": before(args.out, NEVER_READ),
-        "runs": [after(args.out, mode, rate) for mode, rates in RATES.items() for rate in rates],
+        "AP of the words it was trained with": before(read, args.out / "before_read"),
+        "AP before": before(never_read, args.out / "before"),
+        "runs": [
+            after(never_read, args.out / f"{mode.replace(' ', '_')}_{rate}", mode, rate)
+            for mode, rates in RATES.items()
+            for rate in rates
+        ],
     }
     for name in ("AP of the words it was trained with", "AP before"):
         print(f"{name}: {report[name]:.3f}")
